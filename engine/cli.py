@@ -1,0 +1,213 @@
+"""The shared way from a command line to a Runner: configs, options, seeds, errors in one line.
+
+Nothing heavy is imported before the arguments are parsed, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine import Config
+
+    from .runner import Runner
+
+KNOWN_KEYS = (
+    "model train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg "
+    "optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks custom_hooks "
+    "data_preprocessor load_from resume launcher env_cfg log_processor log_level visualizer "
+    "default_scope randomness experiment_name work_dir auto_scale_lr model_wrapper_cfg sync_bn "
+    "find_unused_parameters precision protocol data_root test_pipeline"
+).split()
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG, --work-dir, --seed and --cfg-options."""
+    parser.add_argument("config", metavar="CONFIG", help="a config file, e.g. configs/reid/...py")
+    parser.add_argument("--work-dir", metavar="DIR", help="where logs, checkpoints and results go")
+    parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override any config entry, e.g. train_cfg.max_epochs=5 model.pooling=gem",
+    )
+
+
+def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
+    """Read a config and apply ``key=value`` options.
+
+    Raises:
+        FileNotFoundError: no such file; ValueError: it does not parse, an option has no '=', or a
+            top-level key looks like a misspelt known one.
+    """
+    from mmengine import Config
+
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in Path("configs").glob("*/*.py"))
+        close = difflib.get_close_matches(str(path), near, n=3, cutoff=0.5) or near
+        raise FileNotFoundError(
+            f"no config at {path}" + (f"; did you mean one of {close}?" if close else "")
+        )
+    try:
+        config = Config.fromfile(str(path))
+    except Exception as error:  # whatever a Python file can raise
+        raise ValueError(f"the config {path} does not load: {error}") from error
+    if options:
+        config.merge_from_dict(parse_options(options))
+    check_keys(config)
+    return config
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """``["a.b=1", "c=(2,3)"]`` -> ``{"a.b": 1, "c": (2, 3)}``; values are Python literals or text."""
+    import ast
+
+    parsed: dict[str, Any] = {}
+    for option in options:
+        key, separator, text = option.partition("=")
+        if not separator or not key:
+            raise ValueError(f"--cfg-options: expected KEY=VALUE, got {option!r}")
+        try:
+            parsed[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            parsed[key] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    return parsed
+
+
+def check_keys(config: Config) -> None:
+    """Refuse a top-level key that is a misspelling of a known one (others are free variables)."""
+    for key in config:
+        if key in KNOWN_KEYS or key.startswith("_"):
+            continue
+        close = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.85)
+        if close:
+            raise ValueError(f"config: unknown key {key!r}; did you mean {close[0]!r}?")
+
+
+def build_runner(
+    config: Config,
+    *,
+    work_dir: str | None = None,
+    seed: int | None = None,
+    resume: bool | str = False,
+    load_from: str | None = None,
+) -> Runner:
+    """Config -> Runner, with the launcher taken from torchrun's environment.
+
+    Args:
+        work_dir, seed: override the config.
+        resume: True: from the newest checkpoint in the work directory; a path: from that one.
+        load_from: weights to start from or to test.
+    """
+    import torch
+    from mmengine.dist import init_dist
+
+    from .runner import Runner
+
+    if seed is not None:
+        config.randomness = {**config.get("randomness", {}), "seed": seed}
+    if config.get("randomness", {}).get("seed") is None:
+        raise ValueError("config: randomness.seed must be a number, so that a run can be repeated")
+    if work_dir is not None:
+        config.work_dir = work_dir
+    elif config.get("work_dir") is None:
+        config.work_dir = str(Path("work_dirs") / Path(config.filename).stem)
+    config.resume = bool(resume)
+    for path in (load_from, resume):
+        if isinstance(path, str):
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"no checkpoint at {path}")
+            config.load_from = path
+    if "RANK" in os.environ:
+        config.launcher = "pytorch"
+        if not torch.distributed.is_initialized():
+            if torch.cuda.is_available():
+                init_dist("pytorch", **config.get("env_cfg", {}).get("dist_cfg", {}))
+            else:
+                torch.distributed.init_process_group("gloo")
+    precision = config.get("precision") or {}
+    if config.get("optim_wrapper") and "dtype" in precision:
+        config.optim_wrapper.setdefault("type", "engine.AutocastOptimWrapper")
+        if config.optim_wrapper.type == "engine.AutocastOptimWrapper":
+            config.optim_wrapper.setdefault("dtype", precision["dtype"])
+    return Runner.from_cfg(config)  # type: ignore[no-any-return]
+
+
+def scale_schedule(config: Config, epochs: int) -> None:
+    """Train ``epochs`` epochs: milestones keep their share, warm-up its length if it fits."""
+    if epochs < 1:
+        raise ValueError(f"--epochs: expected 1 or more, got {epochs}")
+    share = epochs / config.train_cfg.max_epochs
+    config.train_cfg.max_epochs = epochs
+    config.train_cfg.val_interval = min(config.train_cfg.get("val_interval", 1), epochs)
+    for scheduler in config.get("param_scheduler") or []:
+        if "milestones" in scheduler:
+            scheduler.milestones = [max(1, round(m * share)) for m in scheduler.milestones]
+        if "end" in scheduler:
+            scheduler.end = min(scheduler.end, epochs)
+
+
+def run_tool(main: Callable[[], int | None]) -> None:
+    """Run a tool: a user's mistake ends in one clear message and exit code 1, not in a traceback.
+
+    Set ``REIDSEG_TRACEBACK=1`` to see where it came from.
+    """
+    try:
+        code = main() or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        code = 141
+    except Exception as error:
+        if os.environ.get("REIDSEG_TRACEBACK"):
+            raise
+        print(f"error: {describe(error)}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def describe(error: BaseException) -> str:
+    """An exception as a sentence for the person at the terminal."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    # mmengine's registries: say which names exist instead of how registries work
+    unknown = re.search(r"^(\S+) is not in the (\S+) registry", text)
+    if unknown:
+        names = _registered(unknown[2])
+        close = difflib.get_close_matches(unknown[1], names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+        return f"config: unknown type {unknown[1]!r}; {hint}"
+    argument = re.search(r"(\S+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
+    if argument:
+        return f"config: {argument[1]} takes no argument {argument[2]!r}; check its spelling ({text})"
+    known_kinds = (ValueError, OSError, RuntimeError, KeyError, ImportError)
+    return text if text and isinstance(error, known_kinds) else f"{type(error).__name__}: {text}"
+
+
+def _registered(description: str) -> list[str]:
+    """Names in the registry that mmengine calls e.g. 'mmengine::model', with their rooms' prefixes."""
+    from importlib import import_module
+
+    name = description.rpartition("::")[2]
+    names: set[str] = set()
+    for room in ("backbones", "engine", "reid", "mmengine"):
+        try:
+            registries = vars(import_module(f"{room}.registry"))
+        except ImportError:
+            continue
+        for registry in registries.values():
+            if getattr(registry, "name", None) == name and getattr(registry, "scope", "") == room:
+                registry.import_from_location()
+                prefix = "" if room == "mmengine" else f"{room}."
+                names.update(prefix + key for key in registry.module_dict)
+    return sorted(names)

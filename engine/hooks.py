@@ -1,0 +1,149 @@
+"""Hooks that every trainer wants: stop safely, stop on NaN, repeatable randomness, the manifest."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from mmengine.dist import get_rank, is_distributed, is_main_process
+from mmengine.hooks import Hook
+
+from .atomic import write_json
+from .manifest import collect_manifest
+from .registry import HOOKS
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite."""
+
+
+class StoppedBySignal(SystemExit):
+    """The run was asked to stop, wrote a checkpoint, and ends with 128 + the signal's number."""
+
+
+@HOOKS.register_module()
+class StopSafelyHook(Hook):  # type: ignore[misc]
+    """On SIGINT or SIGTERM: finish the iteration, write a checkpoint, exit with 128 + signal.
+
+    A second signal ends the run at once. With several processes all stop after the same iteration.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._previous: dict[int, Any] = {}
+
+    def before_train(self, runner: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+
+    def after_train(self, runner: Any) -> None:
+        self._restore()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
+        received = _largest_over_processes(self._received)
+        if not received:
+            return
+        name = f"stopped_iter_{runner.iter + 1}.pth"
+        runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+        runner.logger.warning(
+            f"{signal.Signals(received).name}: stopped after iteration {runner.iter + 1}; wrote "
+            f"{Path(runner.work_dir) / name}. Run the same command with --resume to go on."
+        )
+        raise StoppedBySignal(128 + received)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self._received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+@HOOKS.register_module()
+class NonFiniteLossHook(Hook):  # type: ignore[misc]
+    """Stop when a loss is NaN or infinite, and save what the batch was.
+
+    The losses and the batch's image paths go to ``nonfinite_loss_iter_<n>.json`` in the work
+    directory; no checkpoint is written after the damage, so the last one is good.
+    """
+
+    priority = "VERY_HIGH"
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        losses = {k: float(v.detach()) for k, v in (outputs or {}).items() if _is_scalar(v)}
+        bad = [name for name, value in losses.items() if not np.isfinite(value)]
+        if not bad:
+            return
+        report = Path(runner.work_dir) / f"nonfinite_loss_iter_{runner.iter + 1}.json"
+        paths = list(data_batch.get("path", [])) if isinstance(data_batch, Mapping) else []
+        if is_distributed():
+            report = report.with_name(f"{report.stem}_rank_{get_rank()}.json")
+        write_json(report, {"iteration": runner.iter + 1, "losses": losses, "paths": paths})
+        raise NonFiniteLossError(
+            f"{', '.join(bad)} not finite at iteration {runner.iter + 1}; the batch's images are "
+            f"listed in {report}. Look at them, lower the learning rate or use "
+            "precision.dtype='float32', then go on from the last checkpoint with --resume"
+        )
+
+
+@HOOKS.register_module()
+class IterationSeedHook(Hook):  # type: ignore[misc]
+    """Make a run's randomness a function of (seed, process, iteration).
+
+    A resumed run then draws what the uninterrupted one would have drawn, with no generator state
+    to store, and whatever a hook or an evaluation in between has drawn.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        words = np.random.SeedSequence([runner.seed, get_rank(), runner.iter]).generate_state(2)
+        torch.manual_seed(int(words[0]))
+        np.random.seed(int(words[1]))
+
+
+@HOOKS.register_module()
+class ManifestHook(Hook):  # type: ignore[misc]
+    """Write ``manifest.json`` (config, seed, revision, versions, device, protocol, data)."""
+
+    def before_train(self, runner: Any) -> None:
+        self._write(runner, "train", {"train": runner.train_dataloader})
+
+    def before_test(self, runner: Any) -> None:
+        self._write(runner, "test", getattr(runner.test_loop, "domains", {}))
+
+    def _write(self, runner: Any, stage: str, loaders: Mapping[str, Any]) -> None:
+        if not is_main_process():
+            return
+        meta = {name: dict(getattr(v.dataset, "metainfo", {})) for name, v in loaders.items()}
+        manifest = collect_manifest(
+            config=runner.cfg.pretty_text,
+            seed=runner.seed,
+            protocol=runner.cfg.get("protocol"),
+            data=meta,
+        )
+        write_json(Path(runner.work_dir) / f"manifest_{stage}.json", manifest)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.numel() == 1
+
+
+def _largest_over_processes(number: int) -> int:
+    if not is_distributed():
+        return number
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    value = torch.tensor(number, device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return int(value)

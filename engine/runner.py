@@ -1,0 +1,135 @@
+"""mmengine's Runner, made safe: checkpoints are whole or absent, never unpickled, never half-loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.runner import Runner as _Runner
+from torch import nn
+
+from backbones.weights import load_weights, read_checkpoint
+
+from .atomic import replace_file
+from .precision import Precision
+from .registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class Runner(_Runner):  # type: ignore[misc]
+    """The Runner of all three trainers.
+
+    Differences from mmengine's:
+
+    - a checkpoint is written beside its place, synced, then renamed: a crash or a full disk leaves
+      the earlier one intact;
+    - checkpoints are read with ``weights_only=True`` and loaded strictly (mmengine falls back to
+      unpickling, and loads what happens to fit);
+    - automatic resume takes the newest checkpoint of the work directory;
+    - ``cfg.precision`` sets autocast, channels_last and compilation (see engine.precision);
+    - DistributedDataParallel works on CPUs (gloo).
+    """
+
+    def __init__(self, *args: Any, cfg: Any = None, **kwargs: Any) -> None:
+        # before the model is built: build_model needs it
+        self.precision = Precision(**(cfg.get("precision") or {}) if cfg is not None else {})
+        super().__init__(*args, cfg=cfg, **kwargs)
+
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
+        return self.precision.apply(super().build_model(model))
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        if not self.distributed or torch.cuda.is_available() or model_wrapper_cfg is not None:
+            wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
+            return wrapped
+        # device_ids must be absent on a CPU, where mmengine always passes them
+        return MMDistributedDataParallel(  # type: ignore[no-any-return]
+            module=model.to(get_device()),
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get("find_unused_parameters", False),
+        )
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Nothing: the manifest and the dumped config say it all, and the terminal stays readable."""
+
+    def get_hooks_info(self) -> str:
+        return ", ".join(type(hook).__name__ for hook in self._hooks)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Write ``out_dir/filename`` atomically. Arguments as mmengine's.
+
+        Raises:
+            OSError: the file could not be written; what was there before is intact.
+        """
+        if not is_main_process():
+            return
+        target = Path(out_dir) / filename
+        partial = target.with_name(f".{filename}.partial")
+        try:
+            super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
+            replace_file(partial, target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            last = latest_checkpoint(out_dir)
+            raise OSError(
+                error.errno,
+                f"could not write the checkpoint ({os.strerror(error.errno or 0)}); "
+                + (f"{last} is intact: " if last else "no earlier one exists: ")
+                + "free some space, then run the same command with --resume",
+                str(target),
+            ) from error
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = "cpu", strict: bool = True, **_: Any
+    ) -> dict[str, Any]:
+        """Load weights, all or nothing, without unpickling anything but tensors and plain values.
+
+        Keys that only training needs (``model.training_only``) are left out where this model was
+        built without them.
+        """
+        checkpoint = read_checkpoint(filename)
+        checkpoint.get("meta", {}).pop("config", None)  # mmengine would execute it
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        load_weights(model, without_training_only(model, checkpoint), strict=strict)
+        self._has_loaded = True
+        self.logger.info(f"loaded {filename}")
+        return checkpoint
+
+    def load_or_resume(self) -> None:
+        if self._resume and self._load_from is None and not self._has_loaded:
+            last = latest_checkpoint(self.work_dir)
+            if last is None:
+                self.logger.info(f"nothing to resume in {self.work_dir}: starting from scratch")
+            else:
+                self._load_from = str(last)
+        if self._resume and self._load_from is None:
+            self._has_loaded = True
+        super().load_or_resume()
+
+
+def latest_checkpoint(folder: str | Path) -> Path | None:
+    """The newest checkpoint that a run wrote in ``folder``, or None."""
+    found = [p for p in Path(folder).glob("*.pth") if not p.name.startswith(("best_", "."))]
+    return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
+
+
+def without_training_only(model: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a checkpoint without the parts that this model was built without.
+
+    A model names the prefixes of what only training needs, e.g. a classifier over training
+    identities, in ``training_only``; evaluation builds it without them.
+    """
+    weights: dict[str, Any] = checkpoint.get("state_dict", checkpoint)
+    own = model.state_dict().keys()
+    absent = tuple(
+        prefix
+        for prefix in getattr(model, "training_only", ())
+        if not any(key.startswith(prefix) for key in own)
+    )
+    return {key: value for key, value in weights.items() if not (absent and key.startswith(absent))}
