@@ -1,0 +1,8 @@
+"""The strong baseline's schedule: Adam 3.5e-4, 10 epochs of warm-up, x0.1 at 40 and 70, 120 epochs."""
+
+train_cfg = dict(type="engine.EpochLoop", max_epochs=120, val_interval=40)
+optim_wrapper = dict(optimizer=dict(type="Adam", lr=3.5e-4, weight_decay=5e-4))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=10, convert_to_iter_based=True),
+    dict(type="MultiStepLR", milestones=[40, 70], gamma=0.1),
+]

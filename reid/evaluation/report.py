@@ -1,0 +1,49 @@
+"""Ranking results as a table for people and as a dict for files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def result_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], title: str) -> Table:
+    """A table of percentages.
+
+    Args:
+        rows: model -> domain -> metric -> value in 0..1, every domain with the same metrics.
+        title: says the protocol: data, split, AP rule, seed.
+    """
+    from rich.table import Table
+
+    table = Table(title=title, caption="percent", title_justify="left", caption_justify="left")
+    table.add_column("model")
+    table.add_column("domain")
+    names = list(next(iter(next(iter(rows.values())).values())))
+    for name in names:
+        table.add_column(name, justify="right")
+    for model, domains in rows.items():
+        for domain, values in domains.items():
+            table.add_row(model, domain, *(f"{100 * values[name]:.1f}" for name in names))
+    return table
+
+
+def by_domain(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """``{"city/mAP": v}`` -> ``{"city": {"mAP": v}}``."""
+    nested: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        domain, _, name = key.rpartition("/")
+        nested.setdefault(domain, {})[name] = value
+    return nested
+
+
+def describe_domain(details: Mapping[str, Any]) -> str:
+    """One line on how a domain's numbers were made."""
+    data, rules, result = details["data"], details["rules"], details["result"]
+    return (
+        f"{data['name']} ({data['protocol']}): {result.num_valid_queries:,} valid of "
+        f"{data['num_query_images']:,} queries, {data['num_gallery_images']:,} gallery images; "
+        f"{rules['metric']} distance, AP rule '{rules['ap']}'"
+    )

@@ -1,0 +1,83 @@
+#!/usr/bin/env python
+"""Evaluate a re-identification model on one or several data sets, with the same weights.
+
+    python tools/test_reid.py CONFIG CHECKPOINT                       # the config's own domains
+    python tools/test_reid.py CONFIG CHECKPOINT \\
+        --target market1501:data/market1501 campus=folder:data/campus --camera-pattern '^(\\d+)_'
+
+Prints a table; writes results.json (every number with its protocol) and manifest_test.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from engine.cli import add_config_arguments, run_tool
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights to test")
+    parser.add_argument("--target", nargs="+", default=[], metavar="[NAME=]LAYOUT:PATH")
+    parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
+    parser.add_argument(
+        "--ap", choices=["step", "trapezoid"], default="step", help="rule of the average precision"
+    )
+    parser.add_argument(
+        "--untrained", action="store_true", help="add the rows of the untrained network"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+
+    from pathlib import Path
+
+    from mmengine.dist import is_main_process
+
+    from engine.atomic import write_json
+    from engine.cli import build_runner, load_config
+    from reid.data_options import parse_data, use_targets
+    from reid.evaluation.report import by_domain, describe_domain, result_table
+
+    config = load_config(args.config, args.cfg_options)
+    if args.target:
+        use_targets(config, dict(parse_data(t, args.camera_pattern) for t in args.target))
+    config.test_evaluator.ap = args.ap
+    config.model.update(num_identities=None, weights=None)  # nothing that only training needs
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        config[key] = None
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        config[key] = None
+    config.visualizer = None
+    checkpoint = Path(args.checkpoint)
+    work_dir = args.work_dir or str(checkpoint.parent / f"test_{checkpoint.stem}")
+    runner = build_runner(config, work_dir=work_dir, seed=args.seed, load_from=args.checkpoint)
+
+    rows = {}
+    if args.untrained:
+        rows["untrained"] = by_domain(runner.build_test_loop(config.test_cfg).run())
+    rows[checkpoint.stem] = by_domain(runner.test())
+    if not is_main_process():
+        return
+    protocols = {name: describe_domain(d[0]) for name, d in runner.test_loop.details.items()}
+    results = write_json(
+        Path(work_dir) / "results.json",
+        {"checkpoint": str(checkpoint), "protocols": protocols, "metrics": rows},
+    )
+
+    from rich.console import Console
+
+    console = Console()
+    console.print(result_table(rows, f"{args.config}, {checkpoint}, seed {runner.seed}"))
+    for name, protocol in protocols.items():
+        console.print(f"{name}: {protocol}", soft_wrap=True, highlight=False)
+    print(f"\nwritten: {results}, {results.with_name('manifest_test.json')}")
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""Train a re-identification model.
+
+    python tools/train_reid.py configs/reid/resnet18_ibn_a_small_market1501.py --data market1501:data/market1501
+    python tools/train_reid.py CONFIG --data folder:my/photos --camera-pattern '^(\\d+)_' --epochs 30
+    python tools/train_reid.py CONFIG --resume                  # go on where a run was stopped
+    torchrun --nproc_per_node=2 tools/train_reid.py CONFIG      # several processes, GPU or CPU
+
+Stopping with Ctrl-C writes a checkpoint first.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from engine.cli import add_config_arguments, run_tool
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--data", metavar="[NAME=]LAYOUT:PATH", help="train and evaluate on this (market1501, folder, csv)"
+    )
+    parser.add_argument(
+        "--target",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]LAYOUT:PATH",
+        help="evaluate on these, too: other cities, other cameras",
+    )
+    parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
+    parser.add_argument("--epochs", type=int, help="train so long; milestones keep their share")
+    parser.add_argument("--weights", metavar="FILE", help="pretrained weights of the backbone")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="CHECKPOINT",
+        help="go on from the newest checkpoint in the work directory, or from this one",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+
+    from mmengine.dist import is_main_process
+
+    from engine.cli import build_runner, load_config, scale_schedule
+    from reid.data_options import count_identities, parse_data, use_targets, use_training_data
+    from reid.evaluation.report import by_domain, describe_domain, result_table
+
+    config = load_config(args.config, args.cfg_options)
+    targets = {}
+    if args.data:
+        name, dataset = parse_data(args.data, args.camera_pattern)
+        use_training_data(config, dataset, name)
+        targets[name] = dataset
+    else:
+        targets = {name: loader.dataset for name, loader in config.test_dataloader.items()}
+    if args.target:
+        targets |= dict(parse_data(text, args.camera_pattern) for text in args.target)
+        use_targets(config, targets)
+    if args.epochs:
+        scale_schedule(config, args.epochs)
+    if args.weights:
+        config.model.weights = args.weights
+    count_identities(config)
+    runner = build_runner(config, work_dir=args.work_dir, seed=args.seed, resume=args.resume)
+    runner.train()
+    if not is_main_process():
+        return
+
+    from rich.console import Console
+
+    metrics = getattr(runner.val_loop, "metrics", None)
+    if metrics:
+        title = f"after {runner.epoch} epochs, seed {runner.seed}, {runner.work_dir}"
+        console = Console()
+        console.print(result_table({runner.experiment_name: by_domain(metrics)}, title))
+        for name, details in runner.val_loop.details.items():
+            console.print(f"{name}: {describe_domain(details[0])}", soft_wrap=True, highlight=False)
+    checkpoint = f"{runner.work_dir}/epoch_{runner.epoch}.pth"
+    print(f"\nnext: python tools/test_reid.py {args.config} {checkpoint} --target LAYOUT:PATH")
+
+
+if __name__ == "__main__":
+    run_tool(main)
