@@ -1,4 +1,4 @@
-"""Registries of this room: children of mmengine's, so that ``dict(type='backbones.ResNet')`` builds anywhere.
+"""Registries of this room, children of mmengine's: ``type='backbones.ResNet'`` builds anywhere.
 
 mmengine imports ``backbones.registry`` when it meets the prefix and then the ``locations`` on the
 first look-up, so neither mmengine nor mmseg needs ``custom_imports``.

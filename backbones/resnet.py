@@ -102,7 +102,7 @@ WIDTHS = (64, 128, 256, 512)
 
 
 @MODELS.register_module()
-class ResNet(BaseModule):  # type: ignore[misc]
+class ResNet(BaseModule):
     """ResNet with its norms as an argument.
 
     Args:
@@ -112,7 +112,8 @@ class ResNet(BaseModule):  # type: ignore[misc]
             not change when the input's contrast does).
         norm: every other norm; a name or dict for ``build_norm``.
         strides, dilations: of the four stages; a stage's first block takes the stride, all its
-            blocks the dilation. ``strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)`` is output stride 16.
+            blocks the dilation. Output stride 16 is ``strides=(1, 2, 2, 1)`` with
+            ``dilations=(1, 1, 1, 2)``.
         last_stride: stride of layer4, overriding ``strides[3]``; 1 is usual in re-identification.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and layers 1 to k: no gradient,
             norms in eval mode.
@@ -250,7 +251,8 @@ def _join(block: BasicBlock | Bottleneck, out: Tensor, x: Tensor) -> Tensor:
     out += x if block.downsample is None else block.downsample(x)
     if hasattr(block, "IN"):
         out = block.IN(out)
-    return block.relu(out)
+    activated: Tensor = block.relu(out)
+    return activated
 
 
 def _check(

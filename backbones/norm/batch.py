@@ -40,7 +40,7 @@ def batch_tables(
     group = bn.process_group if isinstance(bn, nn.SyncBatchNorm) else None
 
     def total(value: Tensor) -> Tensor:
-        return _AllReduceSum.apply(value, group) if shares else value  # type: ignore[no-any-return, no-untyped-call]
+        return _AllReduceSum.apply(value, group) if shares else value
 
     count = total(mean.new_tensor([float(len(mean) * positions)]))
     batch_mean = total(mean.sum(0) * positions) / count

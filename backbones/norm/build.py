@@ -1,7 +1,7 @@
 """``build_norm``: a norm's name or dict -> the layer.
 
-    build_norm("bn", 64)
-    build_norm(dict(type="IBN", ratio=0.4, order="bn_in"), 96)
+build_norm("bn", 64)
+build_norm(dict(type="IBN", ratio=0.4, order="bn_in"), 96)
 """
 
 from __future__ import annotations

@@ -83,9 +83,7 @@ class IBN(nn.Module):
             offsets = (in_b.expand_as(in_scale), bn_offset)
             return torch.cat((scales[i], scales[b]), 1), torch.cat((offsets[i], offsets[b]), 1)
 
-        return normalize(
-            x, algebra, self.IN.weight, self.IN.bias, self.BN.weight, self.BN.bias
-        )
+        return normalize(x, algebra, self.IN.weight, self.IN.bias, self.BN.weight, self.BN.bias)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, ratio={self.ratio}, order={self.order!r}"

@@ -106,7 +106,7 @@ def normalize(x: Tensor, algebra: Algebra, *params: Tensor) -> Tensor:
         return _normalize_by_autograd(x, algebra, *params)
     if x.numel() == 0:
         return x + sum((p.sum() * 0 for p in params), start=x.new_zeros(())).to(x.dtype)
-    y: Tensor = _Normalize.apply(x, algebra, *params)  # type: ignore[no-untyped-call]
+    y: Tensor = _Normalize.apply(x, algebra, *params)
     return y
 
 
@@ -135,12 +135,14 @@ class _Normalize(torch.autograd.Function):
         return kernels.affine(x, mean, centred, scale.detach(), offset.detach())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         mean, scale = ctx.leaves[0].detach(), ctx.tables[0].detach()
         g_scale, g_offset = ctx.kernels.sums(gy, x, mean)
-        outputs = [(t, g) for t, g in zip(ctx.tables, (g_scale, g_offset), strict=True) if t.requires_grad]
+        outputs = [
+            (t, g) for t, g in zip(ctx.tables, (g_scale, g_offset), strict=True) if t.requires_grad
+        ]
         if outputs:
             tables, grads = zip(*outputs, strict=True)
             g_mean, g_var, *g_params = torch.autograd.grad(
@@ -168,9 +170,8 @@ def _normalize_by_autograd(x: Tensor, algebra: Algebra, *params: Tensor) -> Tens
 
 
 def _is_traced() -> bool:
-    return (
-        torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
-    )
+    """Inside torch.compile or torch.export (ONNX goes through it), or the older torch.jit.trace."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _plane(table: Tensor, x: Tensor) -> Tensor:
