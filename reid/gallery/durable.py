@@ -1,0 +1,100 @@
+"""Files that survive a kill and a power cut: temporary name, fsync, rename, fsync the directory."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+TEMPORARY_SUFFIX = ".tmp"
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileSum:
+    """Size in bytes and sha256 (hex) of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class HashingWriter:
+    """Binary file that counts and hashes what passes through, so that a write is one pass."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._digest.update(data)
+        self._bytes += len(data)
+        return self._file.write(data)
+
+    def sync(self) -> None:
+        """Push everything down to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def sum(self) -> FileSum:
+        return FileSum(self._bytes, self._digest.hexdigest())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[HashingWriter]:
+    """Write ``path`` whole or not at all: the old content stays until the new one is on disk.
+
+    The rename itself is durable only after :func:`sync_directory` of the parent.
+    """
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    writer = HashingWriter(temporary)
+    try:
+        try:
+            yield writer
+            writer.sync()
+        finally:
+            writer.close()
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames, creations and deletions in ``path`` durable."""
+    if os.name == "nt":  # Windows cannot open directories; NTFS journals its own renames.
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """``mkdir -p`` whose result survives a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        try:
+            sync_directory(folder.parent)
+        except OSError:  # a second try must not take it for an old, durable folder
+            with suppress(OSError):
+                folder.rmdir()
+            raise
+
+
+def sum_file(path: Path) -> FileSum:
+    """Size and sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+            size += len(block)
+    return FileSum(size, digest.hexdigest())
