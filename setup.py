@@ -1,0 +1,71 @@
+"""Package metadata. The room lists are explicit: a folder that is not named here is not shipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from setuptools import setup
+
+PACKAGES = [
+    "backbones",
+    "backbones.norm",
+    "engine",
+    "reid",
+    "reid.datasets",
+    "reid.models",
+    "reid.losses",
+    "reid.evaluation",
+    "reid.gallery",
+    "reid.synthetic",
+]
+
+# faiss-cpu and faiss-gpu own the same `faiss/` folder, so exactly one may be installed. pip cannot
+# drop a base requirement for an extra (a marker `extra != "gpu"` still installs both), hence one
+# environment variable: REIDSEG_FAISS=cpu (default) | gpu | none (bring your own, e.g. from conda).
+FAISS_CHOICES = {"cpu": ["faiss-cpu"], "gpu": ["faiss-gpu"], "none": []}
+FAISS = os.environ.get("REIDSEG_FAISS", "cpu").strip().lower()
+if FAISS not in FAISS_CHOICES:
+    raise SystemExit(
+        f"REIDSEG_FAISS is {FAISS!r}; expected one of {', '.join(FAISS_CHOICES)}. "
+        "Example: REIDSEG_FAISS=gpu pip install -e '.[gpu]'"
+    )
+
+INSTALL_REQUIRES = [
+    "torch>=2.6",
+    "torchvision",
+    "numpy",
+    "onedl-mmengine>=0.10.12",
+    "albumentations>=2",
+    "opencv-python-headless",
+    "safetensors",
+    "tqdm",
+    "rich",
+    "matplotlib",
+    "tensorboard",
+    *FAISS_CHOICES[FAISS],
+]
+
+EXTRAS_REQUIRE = {
+    # All three by name: onedl-mmsegmentation requires neither of the others, and the packages that
+    # these replace (mmengine, mmcv, mmsegmentation) do not run on a current torch.
+    "seg": ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"],
+    # Without REIDSEG_FAISS=gpu the impossible pin makes pip refuse, rather than install two faiss.
+    "gpu": [*FAISS_CHOICES["gpu"], *(["faiss-cpu<0"] if FAISS == "cpu" else [])],
+    "dev": ["pytest>=8", "ruff", "mypy", "scipy"],
+}
+# Everything that can be installed together: not gpu, which excludes faiss-cpu.
+EXTRAS_REQUIRE["all"] = EXTRAS_REQUIRE["seg"] + EXTRAS_REQUIRE["dev"]
+
+setup(
+    name="reidseg",
+    version="0.1.0",
+    description="Person re-identification, cross-domain segmentation and normalisation layers",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=PACKAGES,
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+)
