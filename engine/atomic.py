@@ -9,10 +9,10 @@ from typing import Any
 
 
 def replace_file(partial: Path, target: Path) -> None:
-    """Put ``partial`` in the place of ``target`` such that a power cut leaves one of the two whole."""
+    """Put ``partial`` in the place of ``target``: a power cut leaves one of the two whole."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(partial, target)
+    partial.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

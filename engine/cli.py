@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from .runner import Runner
 
 KNOWN_KEYS = (
-    "model train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg "
-    "optim_wrapper param_scheduler val_evaluator test_evaluator default_hooks custom_hooks "
-    "data_preprocessor load_from resume launcher env_cfg log_processor log_level visualizer "
-    "default_scope randomness experiment_name work_dir auto_scale_lr model_wrapper_cfg sync_bn "
-    "find_unused_parameters precision protocol data_root test_pipeline"
-).split()
+    *("model", "data_preprocessor", "train_dataloader", "val_dataloader", "test_dataloader"),
+    *("train_cfg", "val_cfg", "test_cfg", "val_evaluator", "test_evaluator", "test_pipeline"),
+    *("optim_wrapper", "param_scheduler", "auto_scale_lr", "precision", "randomness"),
+    *("default_hooks", "custom_hooks", "env_cfg", "launcher", "model_wrapper_cfg", "sync_bn"),
+    *("load_from", "resume", "work_dir", "experiment_name", "default_scope", "protocol"),
+    *("log_processor", "log_level", "visualizer", "find_unused_parameters", "data_root"),
+)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """``["a.b=1", "c=(2,3)"]`` -> ``{"a.b": 1, "c": (2, 3)}``; values are Python literals or text."""
+    """``["a.b=1", "c=(2,3)"]`` -> ``{"a.b": 1, "c": (2, 3)}``; values are literals or text."""
     import ast
 
     parsed: dict[str, Any] = {}
@@ -165,14 +166,14 @@ def run_tool(main: Callable[[], int | None]) -> None:
     try:
         code = main() or 0
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        sys.stderr.write("interrupted\n")
         code = 130
     except BrokenPipeError:
         code = 141
     except Exception as error:
         if os.environ.get("REIDSEG_TRACEBACK"):
             raise
-        print(f"error: {describe(error)}", file=sys.stderr)
+        sys.stderr.write(f"error: {describe(error)}\n")
         code = 1
     sys.exit(code)
 
@@ -189,13 +190,15 @@ def describe(error: BaseException) -> str:
         return f"config: unknown type {unknown[1]!r}; {hint}"
     argument = re.search(r"(\S+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text)
     if argument:
-        return f"config: {argument[1]} takes no argument {argument[2]!r}; check its spelling ({text})"
+        return (
+            f"config: {argument[1]} takes no argument {argument[2]!r}; check its spelling ({text})"
+        )
     known_kinds = (ValueError, OSError, RuntimeError, KeyError, ImportError)
     return text if text and isinstance(error, known_kinds) else f"{type(error).__name__}: {text}"
 
 
 def _registered(description: str) -> list[str]:
-    """Names in the registry that mmengine calls e.g. 'mmengine::model', with their rooms' prefixes."""
+    """Names in the registries of that kind ('mmengine::model'), with their rooms' prefixes."""
     from importlib import import_module
 
     name = description.rpartition("::")[2]

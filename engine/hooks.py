@@ -27,7 +27,7 @@ class StoppedBySignal(SystemExit):
 
 
 @HOOKS.register_module()
-class StopSafelyHook(Hook):  # type: ignore[misc]
+class StopSafelyHook(Hook):
     """On SIGINT or SIGTERM: finish the iteration, write a checkpoint, exit with 128 + signal.
 
     A second signal ends the run at once. With several processes all stop after the same iteration.
@@ -69,7 +69,7 @@ class StopSafelyHook(Hook):  # type: ignore[misc]
 
 
 @HOOKS.register_module()
-class NonFiniteLossHook(Hook):  # type: ignore[misc]
+class NonFiniteLossHook(Hook):
     """Stop when a loss is NaN or infinite, and save what the batch was.
 
     The losses and the batch's image paths go to ``nonfinite_loss_iter_<n>.json`` in the work
@@ -98,7 +98,7 @@ class NonFiniteLossHook(Hook):  # type: ignore[misc]
 
 
 @HOOKS.register_module()
-class IterationSeedHook(Hook):  # type: ignore[misc]
+class IterationSeedHook(Hook):
     """Make a run's randomness a function of (seed, process, iteration).
 
     A resumed run then draws what the uninterrupted one would have drawn, with no generator state
@@ -114,7 +114,7 @@ class IterationSeedHook(Hook):  # type: ignore[misc]
 
 
 @HOOKS.register_module()
-class ManifestHook(Hook):  # type: ignore[misc]
+class ManifestHook(Hook):
     """Write ``manifest.json`` (config, seed, revision, versions, device, protocol, data)."""
 
     def before_train(self, runner: Any) -> None:

@@ -15,7 +15,7 @@ from .registry import LOOPS
 
 
 @LOOPS.register_module()
-class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
+class EpochLoop(EpochBasedTrainLoop):
     """mmengine's epoch loop, which also resumes from a checkpoint made within an epoch.
 
     A sampler with an attribute ``start`` is asked to begin at that sample; for another one the
@@ -39,7 +39,7 @@ class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
 
 
 @LOOPS.register_module()
-class DomainLoop(BaseLoop):  # type: ignore[misc]
+class DomainLoop(BaseLoop):
     """Evaluate one model on several named domains.
 
     Args:
@@ -86,16 +86,13 @@ class DomainLoop(BaseLoop):  # type: ignore[misc]
         runner.call_hook(f"before_{stage}_epoch")
         runner.model.eval()
         metrics: dict[str, float] = {}
-        for name, self.dataloader in self.domains.items():
-            evaluator = self.evaluators[name]
-            for index, batch in enumerate(self.dataloader):
+        for name, loader in self.domains.items():
+            self.dataloader, evaluator = loader, self.evaluators[name]
+            for index, batch in enumerate(loader):
                 self._run_iter(index, batch, stage, evaluator)
-            # size None: the metrics gather exactly what was processed, whoever processed it
-            values = evaluator.evaluate(len(self.dataloader.dataset))
+            values = evaluator.evaluate(len(loader.dataset))
             metrics.update({f"{name}/{key}": value for key, value in values.items()})
-            self.details[name] = [
-                m.details for m in evaluator.metrics if hasattr(m, "details")
-            ]
+            self.details[name] = [m.details for m in evaluator.metrics if hasattr(m, "details")]
         self.metrics = metrics
         runner.call_hook(f"after_{stage}_epoch", metrics=metrics)
         runner.call_hook(f"after_{stage}")
@@ -109,6 +106,4 @@ class DomainLoop(BaseLoop):  # type: ignore[misc]
         with autocast(runner.precision.eval_dtype, device_type):
             outputs = runner.model.test_step(batch)
         evaluator.process(data_samples=outputs, data_batch=batch)
-        runner.call_hook(
-            f"after_{stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs
-        )
+        runner.call_hook(f"after_{stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)

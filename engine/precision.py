@@ -46,7 +46,7 @@ class Precision:
     def apply(self, model: nn.Module) -> nn.Module:
         """Set the memory format and compile, in place."""
         if self.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         if self.compile:
             getattr(model, "backbone", model).compile()
         return model
@@ -59,7 +59,7 @@ def autocast(dtype: str, device_type: str) -> AbstractContextManager[Any]:
 
 
 @OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
+class AutocastOptimWrapper(OptimWrapper):
     """OptimWrapper whose forward runs under autocast, on CPU as well as CUDA.
 
     Args:
@@ -73,7 +73,9 @@ class AutocastOptimWrapper(OptimWrapper):  # type: ignore[misc]
             raise ValueError(f"precision: unknown dtype {dtype!r}; choose one of {[*DTYPES]}")
         on_cuda = torch.cuda.is_available()
         if dtype == "float16" and not on_cuda:
-            raise ValueError("precision: float16 needs a CUDA device; use dtype='bfloat16' on a CPU")
+            raise ValueError(
+                "precision: float16 needs a CUDA device; use dtype='bfloat16' on a CPU"
+            )
         self.dtype, self.device_type = dtype, "cuda" if on_cuda else "cpu"
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == "float16")
 

@@ -1,11 +1,14 @@
-"""Registries of the engine room, children of mmengine's: ``dict(type='engine.Runner')`` builds anywhere."""
+"""Registries of this room, children of mmengine's: ``type='engine.Runner'`` builds anywhere."""
 
 from mmengine import registry as _root
 from mmengine.registry import Registry
 
-RUNNERS = Registry("runner", parent=_root.RUNNERS, scope="engine", locations=["engine"])
-LOOPS = Registry("loop", parent=_root.LOOPS, scope="engine", locations=["engine"])
-HOOKS = Registry("hook", parent=_root.HOOKS, scope="engine", locations=["engine"])
+RUNNERS = Registry("runner", parent=_root.RUNNERS, scope="engine", locations=["engine.runner"])
+LOOPS = Registry("loop", parent=_root.LOOPS, scope="engine", locations=["engine.loops"])
+HOOKS = Registry("hook", parent=_root.HOOKS, scope="engine", locations=["engine.hooks"])
 OPTIM_WRAPPERS = Registry(
-    "optim_wrapper", parent=_root.OPTIM_WRAPPERS, scope="engine", locations=["engine"]
+    "optim_wrapper",
+    parent=_root.OPTIM_WRAPPERS,
+    scope="engine",
+    locations=["engine.precision"],
 )

@@ -1,14 +1,17 @@
-"""mmengine's Runner, made safe: checkpoints are whole or absent, never unpickled, never half-loaded."""
+"""mmengine's Runner, made safe: checkpoints are whole, never unpickled, never half-loaded."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
+from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner as _Runner
 from torch import nn
@@ -21,7 +24,7 @@ from .registry import RUNNERS
 
 
 @RUNNERS.register_module()
-class Runner(_Runner):  # type: ignore[misc]
+class Runner(_Runner):
     """The Runner of all three trainers.
 
     Differences from mmengine's:
@@ -55,7 +58,7 @@ class Runner(_Runner):  # type: ignore[misc]
         )
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        """Nothing: the manifest and the dumped config say it all, and the terminal stays readable."""
+        """Nothing: the manifest and the dumped config say it, and the terminal stays readable."""
 
     def get_hooks_info(self) -> str:
         return ", ".join(type(hook).__name__ for hook in self._hooks)
@@ -94,6 +97,8 @@ class Runner(_Runner):  # type: ignore[misc]
         """
         checkpoint = read_checkpoint(filename)
         checkpoint.get("meta", {}).pop("config", None)  # mmengine would execute it
+        if "message_hub" in checkpoint:
+            _revive_message_hub(checkpoint["message_hub"])
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         load_weights(model, without_training_only(model, checkpoint), strict=strict)
@@ -102,15 +107,24 @@ class Runner(_Runner):  # type: ignore[misc]
         return checkpoint
 
     def load_or_resume(self) -> None:
-        if self._resume and self._load_from is None and not self._has_loaded:
+        if self._resume and self._load_from is None:
             last = latest_checkpoint(self.work_dir)
             if last is None:
                 self.logger.info(f"nothing to resume in {self.work_dir}: starting from scratch")
-            else:
-                self._load_from = str(last)
-        if self._resume and self._load_from is None:
-            self._has_loaded = True
+                return
+            self._load_from: str | None = str(last)
         super().load_or_resume()
+
+
+def _revive_message_hub(state: dict[str, Any]) -> None:
+    """Make mmengine's own types again of the plain data that a safe load gives, in place."""
+    scalars = state.get("log_scalars", {})
+    for name, value in scalars.items():
+        if isinstance(value, Mapping):
+            scalars[name] = HistoryBuffer(value["log_history"], value["count_history"])
+    info = state.get("runtime_info", {})
+    if "keep_ckpt_ids" in info:
+        info["keep_ckpt_ids"] = deque(info["keep_ckpt_ids"])
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:

@@ -1,8 +1,8 @@
-"""Data on the command line: ``LAYOUT:PATH`` -> entries of a config.
+"""Data on the command line: ``[NAME=][LAYOUT:]PATH`` -> entries of a config.
 
-    market1501:data/market1501      the official tree
-    folder:my/photos                <identity>/<file>
-    csv:my/list.csv                 path,pid,camera,split
+data/market1501             the layout is recognised, the name is the folder's
+campus=folder:my/photos     <identity>/<file>, called campus in results
+csv:my/list.csv             path,pid,camera,split
 """
 
 from __future__ import annotations
@@ -12,31 +12,43 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .datasets.layout import LAYOUTS, recognise_layout
 from .registry import DATASETS
 
 if TYPE_CHECKING:
     from mmengine import Config
 
-LAYOUTS = {"market1501": "reid.Market1501", "folder": "reid.ImageFolder", "csv": "reid.CSVList"}
 
-
-def parse_data(text: str, camera_pattern: str | None = None) -> tuple[str, dict[str, Any]]:
-    """``[NAME=]LAYOUT:PATH`` -> (name, dataset config without split and transforms).
+def parse_data(
+    text: str, camera_pattern: str | None = None, *, only_test: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """``[NAME=][LAYOUT:]PATH`` -> (name, dataset config without split and transforms).
 
     Args:
-        text: the name is the folder's or file's own where none is given.
+        text: see above.
         camera_pattern: for folders, a regular expression on the file name with one group.
+        only_test: data without splits of its own is tested on whole, instead of in half.
+
+    Raises:
+        ValueError: an unknown layout. FileNotFoundError: no such folder.
     """
-    match = re.fullmatch(r"(?:(?P<name>[\w.-]+)=)?(?P<layout>\w+):(?P<path>.+)", text)
-    if not match or match["layout"] not in LAYOUTS:
+    match = re.fullmatch(r"(?:(?P<name>[\w.-]+)=)?(?:(?P<layout>\w+):)?(?P<path>.+)", text)
+    assert match is not None
+    layout, path = match["layout"], Path(match["path"])
+    if layout is not None and layout not in LAYOUTS:
         raise ValueError(
-            f"expected [NAME=]LAYOUT:PATH with a layout of {', '.join(LAYOUTS)}, got {text!r}; "
+            f"expected [NAME=][LAYOUT:]PATH with a layout of {', '.join(LAYOUTS)}, got {text!r}; "
             "e.g. market1501:data/market1501"
         )
-    dataset: dict[str, Any] = {"type": LAYOUTS[match["layout"]], "root": match["path"]}
-    if camera_pattern is not None and match["layout"] == "folder":
+    if not path.exists():
+        raise FileNotFoundError(f"no data at {path} (from {text!r}); check the path")
+    layout = layout or recognise_layout(path)
+    dataset: dict[str, Any] = {"type": LAYOUTS[layout], "root": str(path)}
+    if layout != "market1501" and only_test:
+        dataset["train_fraction"] = 0.0
+    if layout == "folder" and camera_pattern is not None:
         dataset["camera_pattern"] = camera_pattern
-    return match["name"] or Path(match["path"]).resolve().stem, dataset
+    return match["name"] or path.resolve().stem, dataset
 
 
 def use_training_data(config: Config, dataset: dict[str, Any], name: str) -> None:

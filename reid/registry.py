@@ -1,4 +1,4 @@
-"""Registries of the re-ID room, children of mmengine's: ``dict(type='reid.Market1501')`` builds anywhere."""
+"""Registries of this room, children of mmengine's: ``type='reid.Embedder'`` builds anywhere."""
 
 from mmengine import registry as _root
 from mmengine.registry import Registry
@@ -13,6 +13,4 @@ DATA_SAMPLERS = Registry(
 METRICS = Registry(
     "metric", parent=_root.METRICS, scope="reid", locations=["reid.evaluation.metric"]
 )
-FUNCTIONS = Registry(
-    "function", parent=_root.FUNCTIONS, scope="reid", locations=["reid.datasets"]
-)
+FUNCTIONS = Registry("function", parent=_root.FUNCTIONS, scope="reid", locations=["reid.datasets"])

@@ -69,8 +69,7 @@ class PKSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         start, self.start = self.start, 0
         indices, seeds = self._plan()
-        for index, seed in zip(indices[start:].tolist(), seeds[start:].tolist(), strict=True):
-            yield index, seed
+        yield from zip(indices[start:].tolist(), seeds[start:].tolist(), strict=True)
 
     def _plan(self) -> tuple[np.ndarray, np.ndarray]:
         """This process's indices and seeds of the epoch, cut from one plan for all processes."""

@@ -3,7 +3,7 @@
 
     python tools/test_reid.py CONFIG CHECKPOINT                       # the config's own domains
     python tools/test_reid.py CONFIG CHECKPOINT \\
-        --target market1501:data/market1501 campus=folder:data/campus --camera-pattern '^(\\d+)_'
+        --target data/market1501 campus=data/photos --camera-pattern '^(\\d+)_'
 
 Prints a table; writes results.json (every number with its protocol) and manifest_test.json.
 """
@@ -21,7 +21,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_config_arguments(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights to test")
-    parser.add_argument("--target", nargs="+", default=[], metavar="[NAME=]LAYOUT:PATH")
+    parser.add_argument("--target", nargs="+", default=[], metavar="[NAME=][LAYOUT:]PATH")
     parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
     parser.add_argument(
         "--ap", choices=["step", "trapezoid"], default="step", help="rule of the average precision"
@@ -46,7 +46,10 @@ def main() -> None:
 
     config = load_config(args.config, args.cfg_options)
     if args.target:
-        use_targets(config, dict(parse_data(t, args.camera_pattern) for t in args.target))
+        use_targets(
+            config,
+            dict(parse_data(text, args.camera_pattern, only_test=True) for text in args.target),
+        )
     config.test_evaluator.ap = args.ap
     config.model.update(num_identities=None, weights=None)  # nothing that only training needs
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):

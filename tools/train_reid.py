@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train a re-identification model.
 
-    python tools/train_reid.py configs/reid/resnet18_ibn_a_small_market1501.py --data market1501:data/market1501
-    python tools/train_reid.py CONFIG --data folder:my/photos --camera-pattern '^(\\d+)_' --epochs 30
+    python tools/train_reid.py configs/reid/resnet18_ibn_a_small_market1501.py --data DATA
+    python tools/train_reid.py CONFIG --data my/photos --camera-pattern '^(\\d+)_' --epochs 30
     python tools/train_reid.py CONFIG --resume                  # go on where a run was stopped
     torchrun --nproc_per_node=2 tools/train_reid.py CONFIG      # several processes, GPU or CPU
 
@@ -22,13 +22,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_config_arguments(parser)
     parser.add_argument(
-        "--data", metavar="[NAME=]LAYOUT:PATH", help="train and evaluate on this (market1501, folder, csv)"
+        "--data",
+        metavar="[NAME=][LAYOUT:]PATH",
+        help="train and evaluate on this (market1501, folder, csv)",
     )
     parser.add_argument(
         "--target",
         nargs="+",
         default=[],
-        metavar="[NAME=]LAYOUT:PATH",
+        metavar="[NAME=][LAYOUT:]PATH",
         help="evaluate on these, too: other cities, other cameras",
     )
     parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
@@ -63,7 +65,9 @@ def main() -> None:
     else:
         targets = {name: loader.dataset for name, loader in config.test_dataloader.items()}
     if args.target:
-        targets |= dict(parse_data(text, args.camera_pattern) for text in args.target)
+        targets |= dict(
+            parse_data(text, args.camera_pattern, only_test=True) for text in args.target
+        )
         use_targets(config, targets)
     if args.epochs:
         scale_schedule(config, args.epochs)
@@ -85,7 +89,7 @@ def main() -> None:
         for name, details in runner.val_loop.details.items():
             console.print(f"{name}: {describe_domain(details[0])}", soft_wrap=True, highlight=False)
     checkpoint = f"{runner.work_dir}/epoch_{runner.epoch}.pth"
-    print(f"\nnext: python tools/test_reid.py {args.config} {checkpoint} --target LAYOUT:PATH")
+    print(f"\nnext: python tools/test_reid.py {args.config} {checkpoint} --target PATH")
 
 
 if __name__ == "__main__":

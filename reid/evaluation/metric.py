@@ -14,7 +14,7 @@ from .ranking import evaluate_ranking
 
 
 @METRICS.register_module()
-class RankingMetric(BaseMetric):  # type: ignore[misc]
+class RankingMetric(BaseMetric):
     """mAP, CMC and mINP of a data set whose first ``num_query`` images are the queries.
 
     Args:

@@ -15,9 +15,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=2,
     persistent_workers=True,
-    dataset=dict(
-        type="reid.Market1501", root=data_root, split="train", transforms=train_pipeline
-    ),
+    dataset=dict(type="reid.Market1501", root=data_root, split="train", transforms=train_pipeline),
     sampler=dict(type="reid.PKSampler", identities=16, instances=4, iterations=130),
     collate_fn=dict(type="reid.collate"),
 )

@@ -17,9 +17,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     pin_memory=True,
-    dataset=dict(
-        type="reid.Market1501", root=data_root, split="train", transforms=train_pipeline
-    ),
+    dataset=dict(type="reid.Market1501", root=data_root, split="train", transforms=train_pipeline),
     sampler=dict(type="reid.PKSampler", identities=16, instances=4, iterations=200),
     collate_fn=dict(type="reid.collate"),
 )

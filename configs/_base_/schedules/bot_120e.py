@@ -1,4 +1,4 @@
-"""The strong baseline's schedule: Adam 3.5e-4, 10 epochs of warm-up, x0.1 at 40 and 70, 120 epochs."""
+"""The strong baseline's schedule: 120 epochs, warm-up for 10, x0.1 at 40 and 70."""
 
 train_cfg = dict(type="engine.EpochLoop", max_epochs=120, val_interval=40)
 optim_wrapper = dict(optimizer=dict(type="Adam", lr=3.5e-4, weight_decay=5e-4))

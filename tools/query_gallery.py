@@ -1,0 +1,102 @@
+#!/usr/bin/env python
+"""Search a gallery with images: who is this, where else was he seen?
+
+    python tools/query_gallery.py GALLERY person.jpg --picture ranked.png
+    python tools/query_gallery.py GALLERY a.jpg b.jpg --k 20 --exclude-own-camera
+
+The model is the one that filled the gallery. Names such as 0002_c1s1_000451_03.jpg (Market1501)
+tell identity and camera of a query; --pid and --camera say them for any other name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from engine.cli import run_tool
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("gallery", metavar="GALLERY")
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument("-k", "--k", type=int, default=10, help="hits per query (default 10)")
+    parser.add_argument("--picture", metavar="PNG", help="write the ranked list as a picture")
+    parser.add_argument("--pid", type=int, help="identity of the queries, if known")
+    parser.add_argument("--camera", type=int, help="camera of the queries, if known")
+    parser.add_argument(
+        "--exclude-own-camera", action="store_true", help="hide hits from the query's camera"
+    )
+    parser.add_argument("--config", help="where the gallery's own config has moved to")
+    parser.add_argument("--checkpoint", help="where the gallery's own weights have moved to")
+    parser.add_argument("--device", help="cpu, cuda, ...; by default CUDA where there is one")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from reid.gallery import Gallery
+    from reid.inference import FeatureExtractor
+    from reid.visualization import ranked_list_figure
+
+    gallery = Gallery.open(args.gallery)
+    own = Path(args.gallery) / "extractor.json"
+    stored = json.loads(own.read_text()) if own.is_file() else {}
+    config, weights = args.config or stored.get("config"), args.checkpoint or stored.get("weights")
+    if not config or not weights:
+        raise ValueError(
+            f"{args.gallery} does not say which model filled it; give --config and --checkpoint"
+        )
+    extractor = FeatureExtractor(config, weights, args.device)
+    queries = [describe_query(path, args.pid, args.camera) for path in args.images]
+    cameras = None
+    if args.exclude_own_camera:
+        cameras = [query.get("camera") for query in queries]
+        if None in cameras:
+            unknown = queries[cameras.index(None)]["image"]
+            raise ValueError(
+                f"--exclude-own-camera: {unknown} does not tell its camera; give it with --camera"
+            )
+    features = extractor(args.images)
+    results = gallery.search(features, args.k, exclude_cameras=cameras, model=extractor.fingerprint)
+
+    console = Console()
+    for query, hits in zip(queries, results, strict=True):
+        table = Table(
+            title=f"{query['image']}: {len(hits)} of {len(gallery):,} rows", title_justify="left"
+        )
+        for name in ("rank", "score", "pid", "camera", "image"):
+            table.add_column(name, justify="left" if name == "image" else "right", overflow="fold")
+        for rank, hit in enumerate(hits, 1):
+            record = hit.record
+            cells = (str(record.get(key, "")) for key in ("pid", "camera", "image"))
+            right = "pid" in query and record.get("pid") == query["pid"]
+            table.add_row(str(rank), f"{hit.score:.3f}", *cells, style="green" if right else "")
+        console.print(table)
+    print("score: cosine similarity, higher is more alike" if gallery.metric == "cosine" else "")
+    if args.picture:
+        title = f"{Path(args.gallery).name}: {len(gallery):,} images, {gallery.metric} similarity"
+        picture = ranked_list_figure(queries, results, args.picture, top_k=args.k, title=title)
+        print(f"picture: {picture}")
+
+
+def describe_query(path: str, pid: int | None, camera: int | None) -> dict[str, object]:
+    """The query's record; Market1501's names carry identity and camera."""
+    query: dict[str, object] = {"image": str(Path(path).resolve())}
+    if match := re.match(r"(-?\d+)_c(\d+)", Path(path).name):
+        query |= {"pid": int(match[1]), "camera": int(match[2])}
+    given = {"pid": pid, "camera": camera}
+    return query | {key: value for key, value in given.items() if value is not None}
+
+
+if __name__ == "__main__":
+    run_tool(main)
