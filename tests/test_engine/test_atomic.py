@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.atomic import write_json
+
+
+def test_write_json(tmp_path) -> None:
+    path = write_json(tmp_path / "new" / "file.json", {"a": [1, 2]})
+    assert json.loads(path.read_text()) == {"a": [1, 2]}
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch) -> None:
+    path = write_json(tmp_path / "file.json", 1)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("power cut")))
+    with pytest.raises(OSError, match="power cut"):
+        write_json(path, 2)
+    assert json.loads(path.read_text()) == 1

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from engine.hooks import NonFiniteLossError, StoppedBySignal
+
+
+def test_nan_stops_with_the_images_named_and_no_checkpoint_after_it(make_runner, tmp_path) -> None:
+    runner = make_runner()
+    runner.model.poison_at = 8
+    with pytest.raises(NonFiniteLossError, match=r"square_loss.*iteration 8.*--resume"):
+        runner.train()
+    report = json.loads((tmp_path / "run" / "nonfinite_loss_iter_8.json").read_text())
+    assert report["iteration"] == 8 and len(report["paths"]) == 4
+    assert all(path.startswith("image_") for path in report["paths"])
+    assert {p.name for p in (tmp_path / "run").glob("*.pth")} == {"epoch_1.pth"}
+    state = torch.load(tmp_path / "run" / "epoch_1.pth", weights_only=False)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_writes_a_checkpoint_then_exits(make_runner, tmp_path, number) -> None:
+    before = signal.getsignal(number)
+    runner = make_runner()
+    recorder = runner.recorder
+    recorder.before_train_iter = lambda runner, batch_idx, data_batch: (
+        signal.raise_signal(number) if runner.iter == 2 else None
+    )
+    with pytest.raises(StoppedBySignal) as caught:
+        runner.train()
+    assert caught.value.code == 128 + number
+    assert (tmp_path / "run" / "stopped_iter_3.pth").is_file()
+    assert signal.getsignal(number) is before
+
+
+def test_handlers_are_restored_after_training(make_runner) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    make_runner().train()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_randomness_does_not_depend_on_what_was_drawn_before(make_runner) -> None:
+    plain, disturbed = make_runner("plain"), make_runner("disturbed")
+    original = disturbed.recorder.after_train_iter
+
+    def draw(*args, **kwargs) -> None:
+        original(*args, **kwargs)
+        torch.rand(7), np.random.rand(3)
+
+    disturbed.recorder.after_train_iter = draw
+    plain.train(), disturbed.train()
+    assert plain.recorder.losses == disturbed.recorder.losses
+    other = make_runner("other", randomness=dict(seed=4))
+    other.train()
+    assert other.recorder.losses != plain.recorder.losses
+
+
+def test_manifest(make_runner, tmp_path) -> None:
+    make_runner().train()
+    manifest = json.loads((tmp_path / "run" / "manifest_train.json").read_text())
+    assert manifest["seed"] == 3 and manifest["data"] == {"train": {"name": "vectors"}}
+    assert manifest["versions"]["torch"] and manifest["device"]
+    assert {"command", "time", "git", "protocol", "config", "python"} <= manifest.keys()
