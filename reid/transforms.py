@@ -1,6 +1,6 @@
 """Image transforms of re-ID: albumentations pipelines that are a pure function of the seed.
 
-A pipeline is a list of albumentations' own transforms by name::
+A pipeline is a list of albumentations' transforms by name, and of our ``RandomErasing``::
 
     [dict(type="Resize", height=256, width=128), dict(type="HorizontalFlip", p=0.5), ...]
 """
@@ -52,7 +52,7 @@ class Transforms:
 
 
 def build_transforms(transforms: Sequence[Mapping[str, Any]]) -> Transforms:
-    """A list of ``dict(type=<albumentations transform>, **arguments)`` -> a pipeline.
+    """A list of ``dict(type=<transform>, **arguments)`` -> a pipeline.
 
     Raises:
         ValueError: an unknown type (near names are listed) or an argument that it does not take.
@@ -65,12 +65,15 @@ def _compose(config: Sequence[Mapping[str, Any]]) -> Any:
     import albumentations
     import cv2
 
+    from .random_erasing import RandomErasing
+
     cv2.setNumThreads(0)  # the workers are the parallelism
     steps = []
     for entry in config:
         arguments = dict(entry)
         name = arguments.pop("type", None)
-        kind = getattr(albumentations, str(name), None)
+        own = {"RandomErasing": RandomErasing}
+        kind = own.get(str(name)) or getattr(albumentations, str(name), None)
         if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
             import difflib
 

@@ -7,8 +7,10 @@ train_pipeline = [
     dict(type="HorizontalFlip", p=0.5),
     dict(type="Pad", padding=10),
     dict(type="RandomCrop", height=256, width=128),
-    # the image's mean colour, so that the erased area is zero once normalised
-    dict(type="Erasing", scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill=(124, 116, 104), p=0.5),
+    # filled with the mean colour, which is zero once the image is normalised
+    dict(
+        type="RandomErasing", scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill=(124, 116, 104), p=0.5
+    ),
 ]
 test_pipeline = [dict(type="Resize", height=256, width=128)]
 

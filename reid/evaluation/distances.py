@@ -1,0 +1,436 @@
+"""Distances for ranking: read block by block in bounded memory, compared exactly.
+
+A ranking needs comparisons, not numbers. The matrix product that makes all distances cheap rounds
+differently for equal vectors at different places of a block, so by itself it cannot say whether
+two of them tie. Features are therefore compared in two steps:
+
+1. *Screen.* One float32 product per block, with a rigorous bound on its rounding error, decides
+   every comparison that is wider than the bound: nearly all of them. Where many stay doubtful the
+   block is screened once more in float64.
+2. *Judge.* The few doubtful pairs, and every query-positive pair, are compared by their *exact
+   key*: a float64 sum over the dimensions in a fixed order, made of elementwise IEEE operations
+   only. It depends on the two vectors and on nothing else: not on their places, the block sizes,
+   the number of threads or the device.
+
+The outcome is the ranking of the exact keys, whatever the products rounded to. Two gallery vectors
+of equal values tie exactly; so do distances that are equal mathematically whenever the features
+are small integers.
+
+The error bound is Higham, "Accuracy and Stability of Numerical Algorithms" (2002), section 3.1:
+an inner product of n terms is off by at most n u / (1 - n u) times the sum of the terms'
+magnitudes, in any order of summation. Cutting the dimensions into pieces of ``_PIECE`` keeps n,
+and with it the number of doubtful pairs, small for long features at no cost in time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_PIECE = 128  # dimensions per product
+_SCREEN_ROWS = {"cpu": 1024, "cuda": 4096}  # a block of 8 MB stays in a CPU's last-level cache
+_SCREEN_COLUMNS = {"cpu": 2048, "cuda": 16384}
+_GIVEN_ELEMENTS = 1 << 22  # of a given matrix read at a time
+_JUDGE_ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 24}  # float64 values judged at a time
+_MANY_PAIRS = 1 << 16  # from here on it pays to look for equal gallery vectors first
+_LARGEST_SQUARE = 1e150  # a key squares products of two features: stay inside float64
+_SMALLEST_SQUARE = 1e-150
+
+
+class Screen(NamedTuple):
+    """Distances of a block of queries to gallery columns ``first`` and on, good enough to screen.
+
+    ``lower`` and ``upper`` (B, W) enclose a table of exact keys on the scale of ``values`` (B, C):
+    above ``upper`` a value is certainly farther than that key, below ``lower`` certainly nearer.
+    ``lower`` is None if the values are themselves exact keys, and ``upper`` the table.
+    ``finer`` computes the same screen with narrower bounds, at twice the cost.
+    """
+
+    first: int
+    values: Tensor
+    lower: Tensor | None
+    upper: Tensor
+    finer: Callable[[], Screen] | None = None
+
+
+class Rows(Protocol):
+    """A block of B queries against the whole gallery."""
+
+    def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Exact keys of P pairs, (P,): any numbers that grow with the distance."""
+
+    def screens(self, table: Tensor) -> Iterator[Screen]:
+        """The gallery left to right; ``table`` (B, W) holds exact keys, padded with infinity."""
+
+
+class Distances(Protocol):
+    """Everything ranking wants to know about distances."""
+
+    num_queries: int
+    num_gallery: int
+    device: torch.device
+    block_rows: int
+
+    def open(self, start: int, stop: int) -> Rows:
+        """Queries ``start`` to ``stop``."""
+
+
+# ---------------------------------------------------------------------------------------------
+# distances computed from features
+
+
+class FeatureDistances:
+    """Cosine or Euclidean distances between two sets of features.
+
+    Args:
+        query: (Q, D) real numbers of any type, numpy or torch, on any device.
+        gallery: (G, D), likewise. If one of the two is on a GPU, the other is moved there.
+        metric: ``'cosine'`` (a zero vector has similarity 0 to everything) or ``'euclidean'``.
+
+    Raises:
+        ValueError: for anything but two finite, non-empty matrices of equal width.
+        TypeError: for anything but real numbers.
+
+    Memory: a screen block, one converted block of either side, and a few (Q,) and (G,) tables; the
+    features are never copied as a whole (unless they change device).
+    """
+
+    def __init__(self, query: Any, gallery: Any, metric: str) -> None:
+        if metric not in ("cosine", "euclidean"):
+            raise ValueError(f"metric must be 'cosine' or 'euclidean', got {metric!r}")
+        self.metric = metric
+        self.query = _as_matrix(query, "query_features", "(queries, dimensions)")
+        self.gallery = _as_matrix(gallery, "gallery_features", "(gallery, dimensions)")
+        if self.query.shape[1] != self.gallery.shape[1]:
+            raise ValueError(
+                f"query_features have {self.query.shape[1]} dimensions, gallery_features "
+                f"{self.gallery.shape[1]}: both must come from the same model and layer"
+            )
+        if self.query.device != self.gallery.device:
+            target = self.query.device if self.query.is_cuda else self.gallery.device
+            self.query, self.gallery = self.query.to(target), self.gallery.to(target)
+        self.device = self.query.device
+        self.num_queries, self.dim = self.query.shape
+        self.num_gallery = self.gallery.shape[0]
+        self.block_rows = _SCREEN_ROWS[self.device.type]
+        self.block_columns = _SCREEN_COLUMNS[self.device.type]
+
+        self.query_square = self._squares(self.query, "query_features")
+        self.gallery_square = self._squares(self.gallery, "gallery_features")
+        self.query_scale = self._scales(self.query_square)
+        self.gallery_scale = self._scales(self.gallery_square)
+        self.center = self._center()
+
+    def open(self, start: int, stop: int) -> Rows:
+        return _FeatureRows(self, start, stop)
+
+    def _squares(self, features: Tensor, name: str) -> Tensor:
+        """Squared lengths in float64, (N,); refuses rows that have none."""
+        squares = torch.empty(len(features), dtype=torch.float64, device=self.device)
+        for start in range(0, len(features), self._judged_rows):
+            part = features[start : start + self._judged_rows].double()
+            squares[start : start + len(part)] = _tree_sum(part * part)
+        bad = torch.nonzero(~(squares <= _LARGEST_SQUARE)).flatten().tolist()
+        if bad:
+            raise ValueError(
+                f"{name} must be finite: {_listed('row', bad)} of {len(features)} hold NaN, "
+                "infinity or values too large to square; a model that diverged or overflowed in "
+                "half precision gives such features"
+            )
+        return squares.masked_fill_(squares < _SMALLEST_SQUARE, 0.0)
+
+    def _scales(self, squares: Tensor) -> Tensor:
+        """Factors, (N,), that give unit length (cosine), or a length of at most 1 (euclidean)."""
+        if self.metric == "euclidean":
+            longest = torch.maximum(self.query_square.max(), self.gallery_square.max())
+            squares = longest.clamp(min=_SMALLEST_SQUARE).expand_as(squares)
+        return torch.where(squares > 0, squares.rsqrt(), 0.0)
+
+    def _center(self) -> Tensor:
+        """Mean scaled gallery feature, (D,), which the screen subtracts.
+
+        Where features share a large common part (after a ReLU, or in a poorly trained model), the
+        distances to be told apart are far smaller than the products that make them up.
+        """
+        total = torch.zeros(self.dim, dtype=torch.float64, device=self.device)
+        for start in range(0, self.num_gallery, self._judged_rows):
+            part = self.gallery[start : start + self._judged_rows].double()
+            total += self.gallery_scale[start : start + len(part)] @ part
+        return total / self.num_gallery
+
+    @property
+    def _judged_rows(self) -> int:
+        return max(1, _JUDGE_ELEMENTS[self.device.type] // self.dim)
+
+    @cached_property
+    def _twins(self) -> Tensor:
+        """For every gallery item the position of one that has the same values, (G,)."""
+        group = torch.unique(self.gallery, dim=0, return_inverse=True)[1]
+        position = torch.arange(self.num_gallery, device=self.device)
+        representative = torch.empty_like(position)
+        representative[group] = position
+        return representative[group]
+
+    def exact(self, queries: Tensor, columns: Tensor) -> Tensor:
+        """Exact keys of P pairs, (P,) float64.
+
+        Euclidean: the squared distance. Cosine: -s |s| / |g|^2 with s = <q, g>, which orders like
+        the distance and needs no root, so that integer features give exact ties.
+        """
+        if len(queries) >= _MANY_PAIRS:  # a collapsed model: judge every different pair once
+            pairs = queries * self.num_gallery + self._twins[columns]
+            pairs, place = torch.unique(pairs, return_inverse=True)
+            if 2 * len(pairs) < len(queries):
+                columns = pairs % self.num_gallery
+                return self._keys(pairs // self.num_gallery, columns)[place]
+        return self._keys(queries, columns)
+
+    def _keys(self, queries: Tensor, columns: Tensor) -> Tensor:
+        keys = torch.empty(len(queries), dtype=torch.float64, device=self.device)
+        for start in range(0, len(queries), self._judged_rows):
+            part = slice(start, start + self._judged_rows)
+            query = self.query.index_select(0, queries[part]).double()  # (P, D)
+            gallery = self.gallery.index_select(0, columns[part]).double()
+            if self.metric == "euclidean":
+                keys[part] = _tree_sum(query.sub_(gallery).square_())
+            else:
+                product = _tree_sum(query.mul_(gallery))
+                square = self.gallery_square[columns[part]]
+                keys[part] = torch.where(square > 0, -product * product.abs() / square, 0.0)
+        return keys
+
+
+class _FeatureRows:
+    """Screens: h(g) - <q - c, g - c>, which grows with the distance of g from the query q.
+
+    c is the centre; h is |g - c|^2 / 2 for the Euclidean, and -<c, g - c> for the cosine distance.
+    """
+
+    def __init__(self, source: FeatureDistances, start: int, stop: int) -> None:
+        self.source = source
+        self.start = start
+        self.square = source.query_square[start:stop]
+        self.query = self._centred(source.query, source.query_scale, start, stop)  # (B, D)
+        self.single = self.query.float()
+        self.length = torch.linalg.vector_norm(self.query, dim=1)
+
+    def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.source.exact(rows + self.start, columns)
+
+    def screens(self, table: Tensor) -> Iterator[Screen]:
+        """float32 screens, each with a float64 one in reserve."""
+        source, table = self.source, self._on_screen_scale(table)
+        space = self.single.new_empty(len(self.query) * source.block_columns)
+        for first in range(0, source.num_gallery, source.block_columns):
+            last = min(first + source.block_columns, source.num_gallery)
+            gallery = self._centred(source.gallery, source.gallery_scale, first, last)  # (C, D)
+            if source.metric == "euclidean":
+                bias = gallery.square().sum(1) / 2
+            else:
+                bias = -(gallery @ source.center)
+            length = torch.linalg.vector_norm(gallery, dim=1).max()
+            margin = self._margin(length, bias.abs().max())[:, None]  # (B, 1)
+            values = space[: len(self.query) * (last - first)].view(len(self.query), last - first)
+            _minus_product(bias.float(), self.single, gallery.float(), out=values)
+            lower, upper = _rounded(table - margin, -1), _rounded(table + margin, 1)
+            finer = partial(self._finer, first, bias, gallery, table)
+            yield Screen(first, values, lower, upper, finer)
+
+    def _finer(self, first: int, bias: Tensor, gallery: Tensor, table: Tensor) -> Screen:
+        margin = self._margin_of_float64
+        values = torch.addmm(bias, self.query, gallery.T, alpha=-1)
+        return Screen(first, values, table - margin, table + margin)
+
+    def _centred(self, features: Tensor, scale: Tensor, start: int, stop: int) -> Tensor:
+        return (features[start:stop].double() * scale[start:stop, None]).sub_(self.source.center)
+
+    def _on_screen_scale(self, keys: Tensor) -> Tensor:
+        """Exact keys (B, W) as values of the screen, up to float64 rounding."""
+        if self.source.metric == "euclidean":
+            scale = self.source.query_scale[0].square() / 2
+            return torch.sub(keys * scale, (self.length.square() / 2)[:, None])
+        square = self.square.clamp(min=_SMALLEST_SQUARE)[:, None]  # keys of a zero query are 0
+        cosine_distance = (keys.abs() / square).sqrt().copysign(keys)  # less 1
+        center = self.source.center
+        return torch.add(cosine_distance, (self.query @ center + center @ center)[:, None])
+
+    def _margin(self, length: Tensor, bias: Tensor) -> Tensor:
+        """Bound on the error of the float32 screen for each query, (B,) float64."""
+        pieces = -(-self.source.dim // _PIECE)
+        terms = _PIECE + pieces + 4  # a piece, the sum of pieces, and the rounding of the inputs
+        error = terms * self.length * length + (pieces + 3) * bias
+        return torch.add(1.01 * 2.0**-24 * error, self._margin_of_float64)
+
+    @property
+    def _margin_of_float64(self) -> float:
+        """Bound on the error of everything done in float64, on vectors of length 1 at most.
+
+        Less the centre they have length 2 at most: 4 D for the product, 5 D for the bias and the
+        table, and the rest for scaling, centring and the exact keys.
+        """
+        return 2.0**-53 * (10 * self.source.dim + 256)
+
+
+def _minus_product(bias: Tensor, query: Tensor, gallery: Tensor, *, out: Tensor) -> None:
+    """out (B, C) = bias (C,) - query (B, D) gallery (C, D)^T, summed in pieces of dimensions."""
+    addend = bias
+    for start in range(0, query.shape[1], _PIECE):
+        piece = slice(start, start + _PIECE)
+        torch.addmm(addend, query[:, piece], gallery[:, piece].T, alpha=-1, out=out)
+        addend = out
+
+
+def _tree_sum(terms: Tensor) -> Tensor:
+    """Sum over the last dimension of (P, D) in one fixed order; overwrites ``terms``.
+
+    Library reductions choose the order by shape, alignment, threads and device. Halving with
+    elementwise additions gives the same bits everywhere.
+    """
+    width = terms.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        terms[:, : width - half] += terms[:, half:width]
+        width = half
+    return terms[:, 0]
+
+
+def _rounded(values: Tensor, direction: int) -> Tensor:
+    """float64 to float32, never towards the inside: down for -1, up for 1."""
+    single = values.float()
+    return torch.nextafter(single, torch.full_like(single, direction * torch.inf))
+
+
+# ---------------------------------------------------------------------------------------------
+# distances given as numbers
+
+
+class GivenDistances:
+    """A (Q, G) matrix, or an object that hands out its rows.
+
+    Args:
+        distances: numpy array or torch tensor, or any object with ``.rows(start, stop)`` that
+            returns one of the two (or ``.toarray()`` that returns the whole).
+        num_queries, num_gallery: the shape to expect.
+
+    Raises:
+        ValueError: for another shape, and (when the rows are read) for values that are not finite.
+        TypeError: for anything but real numbers.
+
+    The numbers are compared as they stand; no tolerance is applied.
+    """
+
+    def __init__(self, distances: Any, num_queries: int, num_gallery: int) -> None:
+        self.num_queries = num_queries
+        self.num_gallery = num_gallery
+        self.block_rows = max(1, _GIVEN_ELEMENTS // num_gallery)
+        self._matrix: Tensor | None = None
+        self._lazy = distances
+        if callable(getattr(distances, "rows", None)):
+            self.device = self._read(0, 1).device
+        else:
+            if callable(getattr(distances, "toarray", None)):
+                distances = distances.toarray()
+            self._matrix = _as_matrix(distances, "distances", "(queries, gallery)")
+            self._check_shape(tuple(self._matrix.shape), num_queries)
+            self.device = self._matrix.device
+
+    def open(self, start: int, stop: int) -> Rows:
+        values = self._read(start, stop)
+        if values.dtype not in (torch.float32, torch.float64):
+            values = values.float() if values.is_floating_point() else values.double()
+        low, high = torch.aminmax(values, dim=1)  # both are NaN where the row holds one
+        bad = torch.nonzero(~(low.isfinite() & high.isfinite())).flatten() + start
+        if len(bad):
+            raise ValueError(
+                f"distances must be finite: {_listed('query row', bad.tolist())} hold NaN or "
+                "infinity; to leave items out, drop them or give them pid -1 in gallery_ids"
+            )
+        return _GivenRows(values)
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        if self._matrix is not None:
+            return self._matrix[start:stop]
+        values = _as_matrix(self._lazy.rows(start, stop), "distances.rows()", "(rows, gallery)")
+        self._check_shape(tuple(values.shape), stop - start)
+        return values
+
+    def _check_shape(self, shape: tuple[int, ...], num_queries: int) -> None:
+        if shape != (num_queries, self.num_gallery):
+            raise ValueError(
+                f"distances must have shape ({num_queries}, {self.num_gallery}), a row for each "
+                f"of query_ids and a column for each of gallery_ids, got {shape}"
+            )
+
+
+class _GivenRows:
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
+        return self.values[rows, columns]
+
+    def screens(self, table: Tensor) -> Iterator[Screen]:
+        yield Screen(0, self.values, None, table)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast, no TF32 or bfloat16 inside float32 products: the error bounds need it."""
+    switches: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", 0)]
+    switches = [switch for switch in switches if hasattr(switch, "fp32_precision")]
+    before = [switch.fp32_precision for switch in switches]
+    legacy = None if switches else torch.get_float32_matmul_precision()  # torch before 2.9
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        if legacy:
+            torch.set_float32_matmul_precision("highest")
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value
+        if legacy:
+            torch.set_float32_matmul_precision(legacy)
+
+
+def _as_matrix(values: Any, name: str, shape: str) -> Tensor:
+    tensor = values.detach() if isinstance(values, Tensor) else _from_numpy(values, name)
+    if tensor.is_complex():
+        raise TypeError(f"{name} must hold real numbers, got {tensor.dtype}")
+    if tensor.ndim != 2:
+        raise ValueError(f"{name} must be a matrix {shape}, got shape {tuple(tensor.shape)}")
+    if 0 in tensor.shape:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(tensor.shape)}")
+    if tensor.device.type not in ("cpu", "cuda"):
+        tensor = tensor.cpu()  # other accelerators have no float64
+    return tensor
+
+
+def _from_numpy(values: Any, name: str) -> Tensor:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got {type(values)} of {array.dtype}")
+    if not array.dtype.isnative or any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    with warnings.catch_warnings():  # that a read-only array becomes a tensor: never written here
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
+
+
+def _listed(noun: str, rows: list[int], shown: int = 5) -> str:
+    """'row 3', 'rows 3, 8', 'rows 0, 1, 2, 3, 4 and 95 more'."""
+    text = ", ".join(map(str, rows[:shown]))
+    if len(rows) > shown:
+        text += f" and {len(rows) - shown} more"
+    return f"{noun}{'s' if len(rows) > 1 else ''} {text}"

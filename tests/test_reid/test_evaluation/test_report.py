@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from reid.evaluation.report import by_domain, result_table
+
+
+def test_table_in_percent() -> None:
+    rows = {
+        "model": by_domain({"noon/mAP": 0.5, "noon/rank-1": 0.612, "dusk/mAP": 0, "dusk/rank-1": 1})
+    }
+    out = io.StringIO()
+    Console(file=out, width=100).print(result_table(rows, "step AP, seed 0"))
+    text = out.getvalue()
+    for word in ("step AP, seed 0", "percent", "noon", "dusk", "50.0", "61.2", "0.0", "100.0"):
+        assert word in text
