@@ -181,6 +181,10 @@ def run_tool(main: Callable[[], int | None]) -> None:
 def describe(error: BaseException) -> str:
     """An exception as a sentence for the person at the terminal."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    # torch wraps what a loading process raises: the last line is what happened
+    worker = re.search(r"Caught (\w+) in DataLoader worker", text)
+    if worker and f"{worker[1]}: " in text:
+        return text.rpartition(f"{worker[1]}: ")[2].strip()
     # mmengine's registries: say which names exist instead of how registries work
     unknown = re.search(r"^(\S+) is not in the (\S+) registry", text)
     if unknown:

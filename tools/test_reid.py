@@ -59,11 +59,12 @@ def main() -> None:
     config.visualizer = None
     checkpoint = Path(args.checkpoint)
     work_dir = args.work_dir or str(checkpoint.parent / f"test_{checkpoint.stem}")
-    runner = build_runner(config, work_dir=work_dir, seed=args.seed, load_from=args.checkpoint)
+    runner = build_runner(config, work_dir=work_dir, seed=args.seed)
 
     rows = {}
     if args.untrained:
-        rows["untrained"] = by_domain(runner.build_test_loop(config.test_cfg).run())
+        rows["untrained"] = by_domain(runner.test())
+    runner.load_checkpoint(args.checkpoint)
     rows[checkpoint.stem] = by_domain(runner.test())
     if not is_main_process():
         return

@@ -8,3 +8,8 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(depth=18, ibn="a"))
+train_cfg = dict(max_epochs=10, val_interval=10)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=2, convert_to_iter_based=True),
+    dict(type="MultiStepLR", milestones=[6, 8], gamma=0.1),
+]

@@ -4,7 +4,7 @@ _base_ = "./market1501_128x64.py"
 
 data_root = "demo/noon"
 
-train_dataloader = dict(dataset=dict(root=data_root), sampler=dict(iterations=60))
+train_dataloader = dict(dataset=dict(root=data_root), sampler=dict(iterations=50))
 _domain = _base_.test_dataloader.market1501
 test_dataloader = dict(
     _delete_=True,

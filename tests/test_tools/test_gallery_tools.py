@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reid.gallery import Gallery
+
+
+@pytest.fixture
+def gallery(world, trained, tool):
+    path = world / "gallery"
+    if not path.exists():
+        code, out, err = tool(
+            "build_gallery", path, world / "tiny.py", trained, "--data", world / "noon"
+        )
+        assert code == 0 and "next: python tools/query_gallery.py" in out, err
+    return path
+
+
+def query(world) -> str:
+    return str(next((world / "noon" / "query").glob("*.jpg")))
+
+
+def test_table_and_picture(world, gallery, tool, tmp_path) -> None:
+    picture = tmp_path / "ranked.png"
+    code, out, err = tool("query_gallery", gallery, query(world), "-k", 3, "--picture", picture)
+    assert code == 0, err
+    assert picture.stat().st_size > 1000 and str(picture) in out
+    assert "3 of" in out and "score" in out and "camera" in out
+
+
+def test_an_image_of_the_gallery_finds_itself(world, gallery, tool) -> None:
+    record = Gallery.open(gallery).records[0]
+    code, out, err = tool("query_gallery", gallery, record["image"], "-k", 1)
+    assert code == 0 and "1.000" in out, err
+
+
+def test_own_camera_is_hidden_on_request(world, gallery, tool) -> None:
+    path = query(world)
+    camera = path.split("_c")[-1][0]
+    code, out, err = tool("query_gallery", gallery, path, "--exclude-own-camera", "-k", 50)
+    assert code == 0, err
+    cameras = {row.split("│")[4].strip() for row in out.splitlines() if row.startswith("│")}
+    assert camera not in cameras and cameras - {""}
+
+
+def test_plain_images_are_appended(world, trained, gallery, tool, tmp_path) -> None:
+    target = tmp_path / "plain"
+    for _ in range(2):
+        code, _, err = tool(
+            "build_gallery",
+            target,
+            world / "tiny.py",
+            trained,
+            "--images",
+            world / "noon" / "query",
+        )
+        assert code == 0, err
+    found = Gallery.open(target)
+    assert len(found) == 2 * len(list((world / "noon" / "query").glob("*.jpg")))
+    assert "pid" not in found.records[0]
+
+
+def test_the_model_must_be_the_gallerys(world, gallery, tool) -> None:
+    config = "configs/reid/resnet18_small_market1501.py"
+    import torch
+
+    from reid.inference import FeatureExtractor
+
+    model = FeatureExtractor(config, device="cpu").model
+    torch.save({"state_dict": model.state_dict()}, world / "other.pth")
+    code, _, err = tool(
+        "query_gallery",
+        gallery,
+        query(world),
+        "--config",
+        config,
+        "--checkpoint",
+        world / "other.pth",
+    )
+    assert code == 1 and "model" in err and "Traceback" not in err
+    before = len(Gallery.open(gallery))
+    code, _, err = tool(
+        "build_gallery", gallery, config, world / "other.pth", "--images", query(world)
+    )
+    assert code == 1 and "model" in err
+    assert len(Gallery.open(gallery)) == before
+
+
+def test_a_gallery_of_another_dimension(world, trained, tool, tmp_path) -> None:
+    Gallery.create(tmp_path / "small", 8)
+    code, _, err = tool(
+        "build_gallery", tmp_path / "small", world / "tiny.py", trained, "--images", query(world)
+    )
+    assert code == 1 and "512" in err and "8" in err
+
+
+def test_other_mistakes(world, trained, gallery, tool, tmp_path) -> None:
+    code, _, err = tool("query_gallery", tmp_path / "nowhere", query(world))
+    assert code == 1 and "nowhere" in err
+    (tmp_path / "person.jpg").write_bytes(b"no image")
+    code, _, err = tool("query_gallery", gallery, tmp_path / "person.jpg")
+    assert code == 1 and "person.jpg" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = tool(
+        "build_gallery", tmp_path / "g", world / "tiny.py", trained, "--images", tmp_path / "empty"
+    )
+    assert code == 1 and "no images" in err and not (tmp_path / "g").exists()
+    plain = tmp_path / "plain.jpg"
+    plain.write_bytes(Path(query(world)).read_bytes())
+    code, _, err = tool("query_gallery", gallery, plain, "--exclude-own-camera")
+    assert code == 1 and "--camera" in err

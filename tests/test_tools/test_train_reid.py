@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    from backbones.weights import read_checkpoint
+
+    return read_checkpoint(path)["state_dict"]
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_run_leaves_what_is_needed_to_believe_it(world, trained) -> None:
+    manifest = json.loads((trained.parent / "manifest_train.json").read_text())
+    data = manifest["data"]["train"]
+    assert manifest["seed"] == 0 and data["num_identities"] == 6 and len(data["fingerprint"]) == 64
+    assert "reid.Embedder" in manifest["config"]
+    assert all(value.isfinite().all() for value in weights(trained).values())
+
+
+def test_output_names_protocol_and_next_step(world, tool) -> None:
+    code, out, err = tool(
+        "train_reid", world / "tiny.py", "--epochs", 1, "--work-dir", world / "one",
+        "--seed", 7, "--target", f"evening={world / 'dusk'}",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "seed 7" in out and "mAP" in out and "evening" in out
+    assert "AP rule 'step'" in out and "valid of" in out
+    assert "next: python tools/test_reid.py" in out
+    assert (world / "one" / "epoch_1.pth").is_file()
+
+
+def test_the_number_of_workers_changes_nothing(world, trained, tool) -> None:
+    code, _, err = tool("train_reid", world / "tiny_workers.py", "--work-dir", world / "workers")
+    assert code == 0, err
+    assert_same_weights(world / "workers" / "epoch_2.pth", trained)
+
+
+def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(world, trained, tool) -> None:
+    folder = world / "stopped"
+    command = [sys.executable, "tools/train_reid.py", world / "tiny.py", "--work-dir", folder]
+    log = world / "stopped.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=environment())
+        deadline = time.monotonic() + 120
+        while "Epoch(train)" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 128 + signal.SIGTERM, log.read_text()
+    stopped = list(folder.glob("stopped_iter_*.pth"))
+    assert len(stopped) == 1 and "--resume" in log.read_text()
+    code, _, err = tool("train_reid", world / "tiny.py", "--work-dir", folder, "--resume")
+    assert code == 0, err
+    assert_same_weights(folder / "epoch_2.pth", trained)
+
+
+def test_two_processes(world) -> None:
+    """gloo on the CPU: training runs, and the evaluation gathers each image once."""
+    folder = world / "two"
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29517",
+        "tools/train_reid.py", str(world / "tiny.py"), "--work-dir", str(folder),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("after 2 epochs") == 1  # only one process reports
+
+    # the same weights, evaluated by one process, give the same numbers
+    values = []
+    for prefix in ([sys.executable], command[:5]):
+        out = folder / f"test_{len(prefix)}"
+        arguments = [world / "tiny.py", folder / "epoch_2.pth", "--work-dir", out]
+        subprocess.run(
+            [*prefix, "tools/test_reid.py", *arguments],
+            cwd=ROOT, check=True, capture_output=True, env=environment(),
+        )  # fmt: skip
+        values.append(json.loads((out / "results.json").read_text())["metrics"]["epoch_2"])
+    for domain in ("noon", "dusk"):
+        assert values[0][domain] == pytest.approx(values[1][domain], abs=1e-6)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "/no/such/data"], "no data at /no/such/data"),
+        (["--data", "duke:{world}/noon"], "a layout of market1501, folder, csv"),
+        (["--cfg-options", "model.type=reid.Embeder"], "did you mean reid.Embedder"),
+        (["--cfg-options", "model.backbone.type=backbones.ResNext"], "unknown type"),
+        (["--cfg-options", "model.poling=gem"], "takes no argument 'poling'"),
+        (["--cfg-options", "optim_wraper.lr=1"], "did you mean 'optim_wrapper'"),
+        (["--cfg-options", "train_dataloader.batch_size=9"], "set batch_size=8"),
+        (["--resume", "nowhere.pth"], "no checkpoint at nowhere.pth"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_mistakes_end_in_one_clear_message(world, tool, tmp_path, arguments, message) -> None:
+    filled = [str(a).format(world=world) for a in arguments]
+    code, _, err = tool("train_reid", world / "tiny.py", "--work-dir", tmp_path, *filled)
+    assert code == 1
+    error = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and message in error[0], err
+    assert "Traceback" not in err
+
+
+def test_no_config(tool) -> None:
+    code, _, err = tool("train_reid", "configs/reid/nothing.py")
+    assert code == 1 and "no config at" in err
+
+
+def test_a_tree_one_level_too_deep_and_an_empty_one(world, tool, tmp_path) -> None:
+    shutil.copytree(world / "noon", tmp_path / "deep" / "inner")
+    code, _, err = tool(
+        "train_reid", world / "tiny.py", "--data", f"market1501:{tmp_path / 'deep'}"
+    )
+    assert code == 1 and "inner" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = tool("train_reid", world / "tiny.py", "--data", tmp_path / "empty")
+    assert code == 1 and "empty" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("config", ["tiny.py", "tiny_workers.py"])
+def test_a_truncated_image_is_named(world, tool, tmp_path, config) -> None:
+    shutil.copytree(world / "noon", tmp_path / "noon")
+    for image in (tmp_path / "noon" / "bounding_box_train").iterdir():
+        image.write_bytes(image.read_bytes()[:200])
+    code, _, err = tool(
+        "train_reid", world / config, "--data", tmp_path / "noon", "--work-dir", tmp_path / "run"
+    )
+    error = err.splitlines()[-1]
+    assert code == 1 and error.startswith("error: ") and "bounding_box_train" in error, err
+    assert "Traceback" not in error
+
+
+def test_a_nan_loss_names_the_images(world, tool, tmp_path) -> None:
+    code, _, err = tool(
+        "train_reid", world / "tiny.py", "--work-dir", tmp_path,
+        "--cfg-options", "optim_wrapper.optimizer.lr=1e30",
+    )  # fmt: skip
+    assert code == 1 and "not finite at iteration" in err
+    report = json.loads(next(tmp_path.glob("nonfinite_loss_*.json")).read_text())
+    assert all(Path(path).is_file() for path in report["paths"]) and len(report["paths"]) == 8
+
+
+def test_resuming_from_another_architecture(world, trained, tool, tmp_path) -> None:
+    code, _, err = tool(
+        "train_reid", world / "tiny.py", "--work-dir", tmp_path, "--resume", trained,
+        "--cfg-options", "model.backbone.ibn=b",
+    )  # fmt: skip
+    assert code == 1 and "IBN" in err and "Traceback" not in err
+
+
+def test_full_disk(world, tool, tmp_path, monkeypatch) -> None:
+    import errno
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mmengine.runner.runner.save_checkpoint", full)
+    code, _, err = tool("train_reid", world / "tiny.py", "--work-dir", tmp_path / "run")
+    assert code == 1 and "No space left" in err and "--resume" in err
+    assert not list((tmp_path / "run").glob("*.pth"))
