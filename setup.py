@@ -50,8 +50,8 @@ EXTRAS_REQUIRE = {
     # All three by name: onedl-mmsegmentation requires neither of the others, and the packages that
     # these replace (mmengine, mmcv, mmsegmentation) do not run on a current torch.
     "seg": ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"],
-    # Without REIDSEG_FAISS=gpu the impossible pin makes pip refuse, rather than install two faiss.
-    "gpu": [*FAISS_CHOICES["gpu"], *(["faiss-cpu<0"] if FAISS == "cpu" else [])],
+    # Give REIDSEG_FAISS=gpu with it: alone it installs both, which the first search refuses by name.
+    "gpu": FAISS_CHOICES["gpu"],
     "dev": ["pytest>=8", "ruff", "mypy", "scipy"],
 }
 # Everything that can be installed together: not gpu, which excludes faiss-cpu.

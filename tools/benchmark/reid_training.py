@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Seconds per training iteration: this toolkit against a plain torch loop, in the same run.
 
+    python tools/benchmark/reid_training.py                          # on a drawn city
     python tools/benchmark/reid_training.py --data data/market1501
 
 The plain loop is what one writes by hand: torchvision's ResNet-18 with last stride 1, a linear
@@ -32,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True, metavar="PATH", help="a Market1501 tree")
+    parser.add_argument("--data", metavar="PATH", help="a Market1501 tree; by default one is drawn")
     parser.add_argument("--iterations", type=int, default=60, help="per turn (default 60)")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
@@ -49,7 +50,11 @@ def main() -> None:
     from tqdm import tqdm
 
     from engine.manifest import device_name
+    from reid.synthetic import make_city
 
+    if args.data is None:
+        args.data = tempfile.mkdtemp(prefix="city_") + "/noon"
+        make_city(args.data)
     times: dict[str, list[float]] = {"plain torch": [], **{name: [] for name in CONFIGS}}
     with tqdm(total=args.turns * len(times), unit="turn") as bar:
         for _ in range(args.turns):
