@@ -50,7 +50,7 @@ EXTRAS_REQUIRE = {
     # All three by name: onedl-mmsegmentation requires neither of the others, and the packages that
     # these replace (mmengine, mmcv, mmsegmentation) do not run on a current torch.
     "seg": ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"],
-    # Give REIDSEG_FAISS=gpu with it: alone it installs both, which the first search refuses by name.
+    # To be given with REIDSEG_FAISS=gpu: alone it brings both, which the first search refuses.
     "gpu": FAISS_CHOICES["gpu"],
     "dev": ["pytest>=8", "ruff", "mypy", "scipy"],
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner as _Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from backbones.weights import load_weights, read_checkpoint
 
@@ -34,6 +36,8 @@ class Runner(_Runner):
     - checkpoints are read with ``weights_only=True`` and loaded strictly (mmengine falls back to
       unpickling, and loads what happens to fit);
     - automatic resume takes the newest checkpoint of the work directory;
+    - a signal sent to the whole process group (Ctrl-C, a scheduler) does not take the loading
+      processes away from a run that wants to stop safely;
     - ``cfg.precision`` sets autocast, channels_last and compilation (see engine.precision);
     - DistributedDataParallel works on CPUs (gloo).
     """
@@ -45,6 +49,17 @@ class Runner(_Runner):
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         return self.precision.apply(super().build_model(model))
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader[Any] | dict[str, Any],
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader[Any]:
+        loader: DataLoader[Any] = _Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if not isinstance(loader.worker_init_fn, _WorkerStart):
+            loader.worker_init_fn = _WorkerStart(loader.worker_init_fn)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         if not self.distributed or torch.cuda.is_available() or model_wrapper_cfg is not None:
@@ -114,6 +129,27 @@ class Runner(_Runner):
                 return
             self._load_from: str | None = str(last)
         super().load_or_resume()
+
+
+class _WorkerStart:
+    """What a loading process does first: leave stopping to the process that trains.
+
+    SIGINT is the trainer's affair; the first SIGTERM may have gone to the whole group, a second
+    one is meant for this process. Workers end by themselves when the trainer does.
+    """
+
+    def __init__(self, inner: Callable[[int], None] | None) -> None:
+        self.inner = inner
+
+    def __call__(self, worker_id: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda number, _: _restore_default(number))
+        if self.inner is not None:
+            self.inner(worker_id)
+
+
+def _restore_default(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _revive_message_hub(state: dict[str, Any]) -> None:

@@ -200,7 +200,7 @@ class _Matches:
         self.same_id[query_ids == _JUNK] = 0  # junk matches nothing
         self.num_positives = np.zeros_like(self.same_id)
 
-        step = 4096  # queries: the pairs of all of them need not fit in memory
+        step = 1024  # queries: the pairs of all of them need not fit in memory
         for start in range(0, len(query_ids), step):
             stop = min(start + step, len(query_ids))
             rows, _, positive = self.pairs(start, stop)

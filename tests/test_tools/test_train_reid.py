@@ -53,17 +53,22 @@ def test_the_number_of_workers_changes_nothing(world, trained, tool) -> None:
     assert_same_weights(world / "workers" / "epoch_2.pth", trained)
 
 
-def test_stopped_by_a_signal_and_resumed_equals_uninterrupted(world, trained, tool) -> None:
-    folder = world / "stopped"
-    command = [sys.executable, "tools/train_reid.py", world / "tiny.py", "--work-dir", folder]
-    log = world / "stopped.log"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_equals_uninterrupted(world, trained, tool, number) -> None:
+    """The signal goes to the whole group, the loading processes too, as Ctrl-C does."""
+    folder = world / f"stopped_{number}"
+    config = world / "tiny_workers.py"
+    command = [sys.executable, "tools/train_reid.py", config, "--work-dir", folder]
+    log = world / f"stopped_{number}.log"
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=environment())
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=out, stderr=out, env=environment(), start_new_session=True
+        )
         deadline = time.monotonic() + 120
         while "Epoch(train)" not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 128 + signal.SIGTERM, log.read_text()
+        os.killpg(process.pid, number)
+        assert process.wait(120) == 128 + number, log.read_text()
     stopped = list(folder.glob("stopped_iter_*.pth"))
     assert len(stopped) == 1 and "--resume" in log.read_text()
     code, _, err = tool("train_reid", world / "tiny.py", "--work-dir", folder, "--resume")

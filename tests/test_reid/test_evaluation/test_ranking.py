@@ -1,5 +1,7 @@
 """Ranking metrics against a naive version that sorts, hand-computed cases, and invariances."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -299,6 +301,17 @@ def test_the_ways_to_settle_doubt_agree(monkeypatch, metric, copies):
             assert_same(evaluate_ranking(*case, metric=metric), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.uint8])
+def test_equal_vectors_are_found_in_every_type(monkeypatch, dtype):
+    rng = np.random.default_rng(3)
+    q = torch.from_numpy(rng.integers(0, 2, (20, 4))).to(dtype)
+    g = torch.from_numpy(rng.integers(0, 2, (300, 4))).to(dtype)
+    labels = rng.integers(0, 9, 20), rng.integers(0, 9, 300)
+    expected = evaluate_ranking(q, g, *labels)
+    monkeypatch.setattr(distances_module, "_MANY_PAIRS", 1)
+    assert_same(evaluate_ranking(q, g, *labels), expected)
+
+
 @pytest.mark.parametrize("rows", [1, 5, 1000])
 def test_block_sizes_of_given_distances_make_no_difference(monkeypatch, rows):
     q, g, *labels = random_case(6, "copies")
@@ -479,6 +492,16 @@ def test_gpu_equals_cpu(metric, copies):
     assert_same(evaluate_ranking(gpu_q, g, *labels, metric=metric), expected)
     dist = torch.cdist(gpu_q, gpu_g)
     assert_same(evaluate_distances(dist, *labels), evaluate_distances(dist.cpu(), *labels))
+
+
+def test_the_package_imports_on_use():
+    program = "import reid.evaluation as e, sys; assert 'torch' not in sys.modules; e.no_such_name"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "module 'reid.evaluation' has no attribute 'no_such_name'" in done.stderr
+    import reid.evaluation
+
+    assert all(getattr(reid.evaluation, name) for name in reid.evaluation.__all__)
+    assert set(reid.evaluation.__all__) <= set(dir(reid.evaluation))
 
 
 def test_one_line_summary_names_rule_distance_and_denominator():
