@@ -13,11 +13,18 @@ def replace_file(partial: Path, target: Path) -> None:
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
+    sync_directory(target.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames, creations and deletions in ``path`` durable."""
+    if os.name == "nt":  # Windows cannot open directories; NTFS journals its own renames
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_json(path: str | Path, content: Any) -> Path:

@@ -81,7 +81,12 @@ class NonFiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        losses = {k: float(v.detach()) for k, v in (outputs or {}).items() if _is_scalar(v)}
+        scalars = {k: v.detach().float() for k, v in (outputs or {}).items() if _is_scalar(v)}
+        if not scalars:
+            return
+        # one transfer for all of them: each would make the host wait for the accelerator
+        values = torch.stack([v.reshape(()) for v in scalars.values()]).tolist()
+        losses = dict(zip(scalars, values, strict=True))
         bad = [name for name, value in losses.items() if not np.isfinite(value)]
         if not bad:
             return

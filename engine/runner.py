@@ -25,6 +25,10 @@ from .precision import Precision
 from .registry import RUNNERS
 
 
+# mmengine warns its own code, at every start, of names that it has replaced itself
+_STALE_WARNINGS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+
+
 @RUNNERS.register_module()
 class Runner(_Runner):
     """The Runner of all three trainers.
@@ -71,6 +75,11 @@ class Runner(_Runner):
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get("find_unused_parameters", False),
         )
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(lambda record: not record.getMessage().startswith(_STALE_WARNINGS))
+        return logger
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         """Nothing: the manifest and the dumped config say it, and the terminal stays readable."""

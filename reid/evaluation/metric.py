@@ -27,6 +27,8 @@ class RankingMetric(BaseMetric):
             description, and all features, pids and camids in the order of the data set.
     """
 
+    default_prefix = ""  # the loop puts the domain's name before each key
+
     def __init__(
         self,
         metric: Literal["cosine", "euclidean"] = "cosine",

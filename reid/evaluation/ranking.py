@@ -366,9 +366,9 @@ def _positive_ranks(block: Rows, matches: _Matches, part: slice, device: torch.d
 def _sorted_table(rows: Tensor, keys: Tensor, count: Tensor) -> Tensor:
     """Ragged keys (P,) of ascending ``rows`` as a (B, W) table, ascending in every row.
 
-    Padded with infinity to the next W = 2^n - 1, the shape of a full binary search tree.
+    Padded with infinity, by one at least, to W = 2^n - 1: a full binary search tree.
     """
-    width = 2 ** int(count.max()).bit_length() - 1
+    width = 2 ** (int(count.max()) + 1).bit_length() - 1
     order = keys.argsort()
     order = order[rows[order].argsort(stable=True)]
     place = torch.arange(len(rows), device=rows.device) - (count.cumsum(0) - count)[rows]

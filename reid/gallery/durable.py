@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.atomic import sync_directory
+
 TEMPORARY_SUFFIX = ".tmp"
 _READ_BYTES = 1 << 20
 
@@ -49,7 +51,7 @@ class HashingWriter:
 def replacing(path: Path) -> Iterator[HashingWriter]:
     """Write ``path`` whole or not at all: the old content stays until the new one is on disk.
 
-    The rename itself is durable only after :func:`sync_directory` of the parent.
+    The rename itself is durable only after ``sync_directory`` of the parent.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     writer = HashingWriter(temporary)
@@ -63,17 +65,6 @@ def replacing(path: Path) -> Iterator[HashingWriter]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames, creations and deletions in ``path`` durable."""
-    if os.name == "nt":  # Windows cannot open directories; NTFS journals its own renames.
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_directory(path: Path) -> None:

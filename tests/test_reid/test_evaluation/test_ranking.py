@@ -312,6 +312,19 @@ def test_equal_vectors_are_found_in_every_type(monkeypatch, dtype):
     assert_same(evaluate_ranking(q, g, *labels), expected)
 
 
+@both_metrics
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("positives", [1, 2, 3, 4])
+def test_negatives_barely_behind_the_last_positive(monkeypatch, metric, share, positives):
+    monkeypatch.setattr(ranking, "_DOUBTFUL_SHARE", share)
+    # unit vectors in the plane; the last one keeps the others far from the centre of the screen
+    angle = 0.5 + np.r_[np.zeros(positives), 1e-9, 1e-9, -1e-9, 2]
+    gallery = np.stack([np.cos(angle), np.sin(angle)], 1)
+    gids = [1] * positives + [2, 2, 3, 0]
+    result = evaluate_ranking([[1.0, 0.0]], gallery, [1], gids, metric=metric)
+    assert (result.first_match_rank[0], result.last_match_rank[0]) == (2, 1 + positives)
+
+
 @pytest.mark.parametrize("rows", [1, 5, 1000])
 def test_block_sizes_of_given_distances_make_no_difference(monkeypatch, rows):
     q, g, *labels = random_case(6, "copies")
