@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +22,6 @@ from backbones.weights import load_weights, read_checkpoint
 from .atomic import replace_file
 from .precision import Precision
 from .registry import RUNNERS
-
 
 # mmengine warns its own code, at every start, of names that it has replaced itself
 _STALE_WARNINGS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
@@ -141,24 +139,19 @@ class Runner(_Runner):
 
 
 class _WorkerStart:
-    """What a loading process does first: leave stopping to the process that trains.
+    """What a loading process does first: leave the trainer's process group.
 
-    SIGINT is the trainer's affair; the first SIGTERM may have gone to the whole group, a second
-    one is meant for this process. Workers end by themselves when the trainer does.
+    Ctrl-C, and whoever signals a group, then reach the trainer alone, who ends its workers itself.
     """
 
     def __init__(self, inner: Callable[[int], None] | None) -> None:
         self.inner = inner
 
     def __call__(self, worker_id: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda number, _: _restore_default(number))
+        if hasattr(os, "setpgid"):  # not on Windows
+            os.setpgid(0, 0)
         if self.inner is not None:
             self.inner(worker_id)
-
-
-def _restore_default(number: int) -> None:
-    signal.signal(number, signal.SIG_DFL)
 
 
 def _revive_message_hub(state: dict[str, Any]) -> None:

@@ -50,6 +50,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
 
+    from pathlib import Path
+
     from mmengine.dist import is_main_process
 
     from engine.cli import build_runner, load_config, scale_schedule
@@ -85,7 +87,7 @@ def main() -> None:
     if metrics:
         title = f"after {runner.epoch} epochs, seed {runner.seed}, {runner.work_dir}"
         console = Console()
-        console.print(result_table({runner.experiment_name: by_domain(metrics)}, title))
+        console.print(result_table({Path(args.config).stem: by_domain(metrics)}, title))
         for name, details in runner.val_loop.details.items():
             console.print(f"{name}: {describe_domain(details[0])}", soft_wrap=True, highlight=False)
     checkpoint = f"{runner.work_dir}/epoch_{runner.epoch}.pth"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 
@@ -40,7 +41,7 @@ class RankingMetric(BaseMetric):
         self.details: dict[str, Any] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        features = np.stack([np.asarray(f.float().cpu()) for f in data_samples])
+        features = torch.stack(list(data_samples)).float().cpu().numpy()  # one transfer
         labels = (data_batch[key].numpy() for key in ("index", "pid", "camid"))
         self.results.append((features, *labels))
 

@@ -19,8 +19,8 @@ def result_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], title: s
     from rich.table import Table
 
     table = Table(title=title, caption="percent", title_justify="left", caption_justify="left")
-    table.add_column("model")
-    table.add_column("domain")
+    table.add_column("model", overflow="fold")
+    table.add_column("domain", overflow="fold")
     names = list(next(iter(next(iter(rows.values())).values())))
     for name in names:
         table.add_column(name, justify="right")

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.atomic import sync_directory
 from reid.gallery.durable import (
     TEMPORARY_SUFFIX,
     FileSum,
     make_directory,
     replacing,
     sum_file,
-    sync_directory,
 )
 from reid.gallery.errors import DamagedGalleryError, UndecidedWriteError
 from reid.gallery.lock import writer_lock

@@ -26,7 +26,7 @@ precision = dict(_delete_=True)
 train_dataloader = dict(
     batch_size=8,
     num_workers={workers},
-    persistent_workers=False,
+    persistent_workers={workers} > 0,
     dataset=dict(root={noon!r}, transforms=train_pipeline),
     sampler=dict(identities=4, instances=2, iterations=4),
 )

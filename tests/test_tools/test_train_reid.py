@@ -47,9 +47,13 @@ def test_output_names_protocol_and_next_step(world, tool) -> None:
     assert (world / "one" / "epoch_1.pth").is_file()
 
 
-def test_the_number_of_workers_changes_nothing(world, trained, tool) -> None:
-    code, _, err = tool("train_reid", world / "tiny_workers.py", "--work-dir", world / "workers")
-    assert code == 0, err
+def test_the_number_of_workers_changes_nothing_and_all_end(world, trained) -> None:
+    command = [sys.executable, "tools/train_reid.py", world / "tiny_workers.py"]
+    command += ["--work-dir", world / "workers"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=environment(), timeout=180
+    )
+    assert done.returncode == 0, done.stderr
     assert_same_weights(world / "workers" / "epoch_2.pth", trained)
 
 
