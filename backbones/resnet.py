@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .norm import build_norm
 from .registry import MODELS
+from .weights import load_weights
 
 NormSpec = str | dict[str, Any]
 
@@ -200,6 +201,14 @@ class ResNet(BaseModule):
         if self.num_classes:
             return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
         return tuple(maps)
+
+    def init_weights(self) -> None:
+        """As mmengine's, but a pretrained checkpoint is loaded whole, and never unpickled."""
+        if isinstance(self.init_cfg, dict) and self.init_cfg.get("type") == "Pretrained":
+            load_weights(self, self.init_cfg["checkpoint"])
+            self._is_init = True
+        else:
+            super().init_weights()
 
     def train(self, mode: bool = True) -> ResNet:
         super().train(mode)

@@ -63,8 +63,10 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
         config = Config.fromfile(str(path))
     except Exception as error:  # whatever a Python file can raise
         raise ValueError(f"the config {path} does not load: {error}") from error
-    if options:
-        config.merge_from_dict(parse_options(options))
+    parsed = parse_options(options)
+    for key in parsed:
+        _check_option(key)
+    config.merge_from_dict(parsed)
     check_keys(config)
     return config
 
@@ -83,6 +85,28 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             parsed[key] = {"true": True, "false": False, "none": None}.get(text.lower(), text)
     return parsed
+
+
+# What a config file says in a variable and has used by the time that options are applied.
+_USE_INSTEAD = {
+    "data_root": "--data",
+    "train_pipeline": "train_dataloader.dataset.transforms=...",
+    "test_pipeline": "test_dataloader.<domain>.dataset.transforms=...",
+    "resume": "--resume",
+    "load_from": "the CHECKPOINT argument, --resume or --weights",
+    "seed": "--seed",
+    "max_epochs": "--epochs or train_cfg.max_epochs=...",
+}
+
+
+def _check_option(key: str) -> None:
+    first = key.partition(".")[0]
+    if first in _USE_INSTEAD:
+        raise ValueError(f"--cfg-options: {first!r} has no effect there; use {_USE_INSTEAD[first]}")
+    if first not in KNOWN_KEYS:
+        close = difflib.get_close_matches(first, KNOWN_KEYS, n=1, cutoff=0.6)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(KNOWN_KEYS)}"
+        raise ValueError(f"--cfg-options: unknown key {first!r}; {hint}")
 
 
 def check_keys(config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_rank, is_distributed, is_main_process
+from mmengine.dist import barrier, get_rank, is_distributed, is_main_process
 from mmengine.hooks import Hook
 
 from .atomic import write_json
@@ -30,13 +31,17 @@ class StoppedBySignal(SystemExit):
 class StopSafelyHook(Hook):
     """On SIGINT or SIGTERM: finish the iteration, write a checkpoint, exit with 128 + signal.
 
-    A second signal ends the run at once. With several processes all stop after the same iteration.
+    With several processes all stop after the same iteration, once the checkpoint is written; with
+    accumulated gradients, after the next step of the optimiser. A second signal ends the run at
+    once, unless it comes within ``grace`` seconds: schedulers and launchers send the same twice.
     """
 
     priority = "LOWEST"
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = 2.0) -> None:
+        self.grace = grace
         self._received = 0
+        self._received_at = 0.0
         self._previous: dict[int, Any] = {}
 
     def before_train(self, runner: Any) -> None:
@@ -48,10 +53,12 @@ class StopSafelyHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
         received = _largest_over_processes(self._received)
-        if not received:
+        if not received or not runner.optim_wrapper.should_update():
             return
         name = f"stopped_iter_{runner.iter + 1}.pth"
         runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+        barrier()  # a process that leaves early makes the launcher kill the one that writes
+        self._restore()
         runner.logger.warning(
             f"{signal.Signals(received).name}: stopped after iteration {runner.iter + 1}; wrote "
             f"{Path(runner.work_dir) / name}. Run the same command with --resume to go on."
@@ -59,8 +66,11 @@ class StopSafelyHook(Hook):
         raise StoppedBySignal(128 + received)
 
     def _note(self, number: int, frame: Any) -> None:
-        self._received = number
-        self._restore()
+        if self._received and time.monotonic() - self._received_at > self.grace:
+            self._restore()
+            signal.raise_signal(number)
+        elif not self._received:
+            self._received, self._received_at = number, time.monotonic()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -73,7 +83,7 @@ class NonFiniteLossHook(Hook):
     """Stop when a loss is NaN or infinite, and save what the batch was.
 
     The losses and the batch's image paths go to ``nonfinite_loss_iter_<n>.json`` in the work
-    directory; no checkpoint is written after the damage, so the last one is good.
+    directory. Weights that are not finite are never written, so the last checkpoint is good.
     """
 
     priority = "VERY_HIGH"
@@ -101,6 +111,16 @@ class NonFiniteLossHook(Hook):
             "precision.dtype='float32', then go on from the last checkpoint with --resume"
         )
 
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """A finite loss can have a gradient that is not; the step then spoils the weights."""
+        for name, value in checkpoint["state_dict"].items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise NonFiniteLossError(
+                    f"{name} is not finite after iteration {runner.iter}: nothing was written. "
+                    "Lower the learning rate or use precision.dtype='float32', then go on from "
+                    "the last checkpoint with --resume"
+                )
+
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
@@ -120,10 +140,11 @@ class IterationSeedHook(Hook):
 
 @HOOKS.register_module()
 class ManifestHook(Hook):
-    """Write ``manifest.json`` (config, seed, revision, versions, device, protocol, data)."""
+    """Write ``manifest_{train,test}.json``: config, seed, revision, versions, protocol, data."""
 
     def before_train(self, runner: Any) -> None:
-        self._write(runner, "train", {"train": runner.train_dataloader})
+        domains = getattr(runner.val_loop, "domains", {})
+        self._write(runner, "train", {"train": runner.train_dataloader, **domains})
 
     def before_test(self, runner: Any) -> None:
         self._write(runner, "test", getattr(runner.test_loop, "domains", {}))
@@ -132,10 +153,11 @@ class ManifestHook(Hook):
         if not is_main_process():
             return
         meta = {name: dict(getattr(v.dataset, "metainfo", {})) for name, v in loaders.items()}
+        evaluator = runner.cfg.get("test_evaluator" if stage == "test" else "val_evaluator")
         manifest = collect_manifest(
             config=runner.cfg.pretty_text,
             seed=runner.seed,
-            protocol=runner.cfg.get("protocol"),
+            protocol=runner.cfg.get("protocol") or evaluator,
             data=meta,
         )
         write_json(Path(runner.work_dir) / f"manifest_{stage}.json", manifest)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.evaluator import Evaluator
 from mmengine.registry import EVALUATOR
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
@@ -27,6 +28,12 @@ class EpochLoop(EpochBasedTrainLoop):
         runner.call_hook("before_train_epoch")
         runner.model.train()
         seen = self._iter - self._epoch * len(self.dataloader)
+        if not 0 <= seen <= len(self.dataloader):
+            raise ValueError(
+                f"cannot resume: the checkpoint is at epoch {self._epoch}, iteration {self._iter}, "
+                f"which does not fit epochs of {len(self.dataloader)} iterations; use the batch "
+                "size, sampler and number of processes of the run that wrote it"
+            )
         sampler = self.dataloader.sampler
         skips = hasattr(sampler, "start")
         if skips:
@@ -84,6 +91,9 @@ class DomainLoop(BaseLoop):
         stage = "test" if runner._test_loop is self else "val"
         runner.call_hook(f"before_{stage}")
         runner.call_hook(f"before_{stage}_epoch")
+        # Each process has batch statistics of its own; those of the first are saved, so they count.
+        for buffer in runner.model.buffers():
+            broadcast(buffer)
         runner.model.eval()
         metrics: dict[str, float] = {}
         for name, loader in self.domains.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,9 +159,6 @@ def _revive_message_hub(state: dict[str, Any]) -> None:
     for name, value in scalars.items():
         if isinstance(value, Mapping):
             scalars[name] = HistoryBuffer(value["log_history"], value["count_history"])
-    info = state.get("runtime_info", {})
-    if "keep_ckpt_ids" in info:
-        info["keep_ckpt_ids"] = deque(info["keep_ckpt_ids"])
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:

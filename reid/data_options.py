@@ -8,6 +8,7 @@ csv:my/list.csv             path,pid,camera,split
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,24 @@ def parse_data(
     if layout == "folder" and camera_pattern is not None:
         dataset["camera_pattern"] = camera_pattern
     return match["name"] or path.resolve().stem, dataset
+
+
+def parse_targets(texts: Sequence[str], camera_pattern: str | None = None) -> dict[str, Any]:
+    """Several data sets to test on, by name.
+
+    Raises:
+        ValueError: two of one name, of which one would hide the other.
+    """
+    targets: dict[str, Any] = {}
+    for text in texts:
+        name, dataset = parse_data(text, camera_pattern, only_test=True)
+        if name in targets:
+            raise ValueError(
+                f"two data sets are called {name!r}; name them, e.g. first={targets[name]['root']} "
+                f"second={dataset['root']}"
+            )
+        targets[name] = dataset
+    return targets
 
 
 def use_training_data(config: Config, dataset: dict[str, Any], name: str) -> None:

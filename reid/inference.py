@@ -32,8 +32,8 @@ class FeatureExtractor:
         batch_size: images that go through the network together.
 
     Attributes:
-        dim: length D of an embedding. fingerprint: hash of the weights, by which a gallery
-            recognises the model that filled it.
+        dim: length D of an embedding. fingerprint: hash of weights and preparation, by
+            which a gallery recognises the model that filled it.
 
     Raises:
         CheckpointError: weights that cannot be read or do not fit this model.
@@ -71,8 +71,15 @@ class FeatureExtractor:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over names and values of the weights, first 16 hex digits."""
-        digest = hashlib.sha256()
+        """sha256 over all that an embedding depends on, first 16 hex digits."""
+        normalizer = self.model.data_preprocessor
+        settings = (
+            self.transforms.config,
+            self.model.test_feature,
+            normalizer.mean.flatten().tolist(),
+            normalizer.std.flatten().tolist(),
+        )
+        digest = hashlib.sha256(repr(settings).encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())

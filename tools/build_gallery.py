@@ -29,9 +29,8 @@ def parse_arguments() -> argparse.Namespace:
     source.add_argument("--images", nargs="+", metavar="PATH", help="files, or folders of files")
     parser.add_argument(
         "--split",
-        default="gallery",
         choices=["gallery", "query", "train", "test"],
-        help="of --data",
+        help="of --data; by default a data set's gallery, and all images of data without splits",
     )
     parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
     parser.add_argument("--device", help="cpu, cuda, ...; by default CUDA where there is one")
@@ -57,6 +56,11 @@ def main() -> None:
         gallery = Gallery.open(path, dim=extractor.dim, model=model)
     else:
         gallery = Gallery.create(path, extractor.dim, model=model)
+    with tqdm(total=len(records), unit="image", desc="embedding") as bar:
+        for start in range(0, len(records), args.batch_size):
+            batch = records[start : start + args.batch_size]
+            gallery.add(extractor([r["image"] for r in batch]), batch, model=model)
+            bar.update(len(batch))
     # what query_gallery.py needs to embed a query the same way
     write_json(
         path / "extractor.json",
@@ -65,11 +69,6 @@ def main() -> None:
             "weights": str(Path(args.checkpoint).resolve()),
         },
     )
-    with tqdm(total=len(records), unit="image", desc="embedding") as bar:
-        for start in range(0, len(records), args.batch_size):
-            batch = records[start : start + args.batch_size]
-            gallery.add(extractor([r["image"] for r in batch]), batch, model=model)
-            bar.update(len(batch))
     print(f"{path}: {len(gallery):,} rows of dimension {gallery.dim}, {gallery.metric} similarity")
     print(f"next: python tools/query_gallery.py {path} IMAGE --picture ranked.png")
 
@@ -78,10 +77,12 @@ def labelled(args: argparse.Namespace) -> list[dict[str, object]]:
     from reid.data_options import parse_data
     from reid.registry import DATASETS
 
-    _, config = parse_data(args.data, args.camera_pattern)
-    dataset = DATASETS.build({**config, "split": args.split})
+    _, config = parse_data(args.data, args.camera_pattern, only_test=not args.split)
+    default = "gallery" if config["type"] == "reid.Market1501" else "test"
+    dataset = DATASETS.build({**config, "split": args.split or default})
+    names = dataset.splits.identities  # an identity folder's name, where there is one
     return [
-        {"image": str(Path(r.path).resolve()), "pid": r.pid, "camera": r.camid}
+        {"image": str(Path(r.path).resolve()), "pid": names.get(r.pid, r.pid), "camera": r.camid}
         for r in dataset.records
     ]
 

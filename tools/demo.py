@@ -14,6 +14,7 @@ import argparse
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +57,8 @@ def main() -> int:
         makes=results,
     )
     gallery = DEMO / "gallery"
+    if not (ROOT / gallery / "extractor.json").exists():  # written last: half a gallery is no use
+        shutil.rmtree(ROOT / gallery, ignore_errors=True)
     step(
         "embed noon's gallery images and store them",
         f"tools/build_gallery.py {gallery} {CONFIG} {checkpoint} --data {DEMO / 'noon'}",
@@ -94,10 +97,14 @@ def step(what: str, command: str, *, makes: Path) -> None:
         say(f"   {makes} is there: used again")
         return
     say(f"   python {command}")
-    done = subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT)
-    if done.returncode:
-        say(f"\nthis step failed (exit code {done.returncode}); the message above says why")
-        sys.exit(done.returncode)
+    process = subprocess.Popen([sys.executable, *shlex.split(command)], cwd=ROOT)
+    # Ctrl-C reaches the tool too; wait while it saves what it has
+    previous = signal.signal(signal.SIGINT, lambda *_: None)
+    code = process.wait()
+    signal.signal(signal.SIGINT, previous)
+    if code:
+        say(f"\nthis step ended with exit code {code}; run the same command again to go on")
+        sys.exit(code)
 
 
 def epochs() -> int:

@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("-k", "--k", type=int, default=10, help="hits per query (default 10)")
     parser.add_argument("--picture", metavar="PNG", help="write the ranked list as a picture")
-    parser.add_argument("--pid", type=int, help="identity of the queries, if known")
+    parser.add_argument("--pid", help="identity of the queries, if known")
     parser.add_argument("--camera", type=int, help="camera of the queries, if known")
     parser.add_argument(
         "--exclude-own-camera", action="store_true", help="hide hits from the query's camera"
@@ -89,12 +89,13 @@ def main() -> None:
         print(f"picture: {picture}")
 
 
-def describe_query(path: str, pid: int | None, camera: int | None) -> dict[str, object]:
+def describe_query(path: str, pid: str | None, camera: int | None) -> dict[str, object]:
     """The query's record; Market1501's names carry identity and camera."""
     query: dict[str, object] = {"image": str(Path(path).resolve())}
     if match := re.match(r"(-?\d+)_c(\d+)", Path(path).name):
         query |= {"pid": int(match[1]), "camera": int(match[2])}
-    given = {"pid": pid, "camera": camera}
+    known = int(pid) if pid is not None and pid.lstrip("-").isdigit() else pid
+    given = {"pid": known, "camera": camera}
     return query | {key: value for key, value in given.items() if value is not None}
 
 

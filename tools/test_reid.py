@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--target", nargs="+", default=[], metavar="[NAME=][LAYOUT:]PATH")
     parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
     parser.add_argument(
-        "--ap", choices=["step", "trapezoid"], default="step", help="rule of the average precision"
+        "--ap", choices=["step", "trapezoid"], help="rule of the average precision, if another"
     )
     parser.add_argument(
         "--untrained", action="store_true", help="add the rows of the untrained network"
@@ -39,18 +39,15 @@ def main() -> None:
 
     from mmengine.dist import is_main_process
 
-    from engine.atomic import write_json
     from engine.cli import build_runner, load_config
-    from reid.data_options import parse_data, use_targets
-    from reid.evaluation.report import by_domain, describe_domain, result_table
+    from reid.data_options import parse_targets, use_targets
+    from reid.evaluation.report import by_domain, describe_domain, result_table, write_results
 
     config = load_config(args.config, args.cfg_options)
     if args.target:
-        use_targets(
-            config,
-            dict(parse_data(text, args.camera_pattern, only_test=True) for text in args.target),
-        )
-    config.test_evaluator.ap = args.ap
+        use_targets(config, parse_targets(args.target, args.camera_pattern))
+    if args.ap is not None:
+        config.test_evaluator.ap = args.ap
     config.model.update(num_identities=None, weights=None)  # nothing that only training needs
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         config[key] = None
@@ -68,18 +65,17 @@ def main() -> None:
     rows[checkpoint.stem] = by_domain(runner.test())
     if not is_main_process():
         return
-    protocols = {name: describe_domain(d[0]) for name, d in runner.test_loop.details.items()}
-    results = write_json(
-        Path(work_dir) / "results.json",
-        {"checkpoint": str(checkpoint), "protocols": protocols, "metrics": rows},
+    details = runner.test_loop.details
+    results = write_results(
+        Path(work_dir) / "results.json", rows, details, seed=runner.seed, config=args.config
     )
 
     from rich.console import Console
 
     console = Console()
     console.print(result_table(rows, f"{args.config}, {checkpoint}, seed {runner.seed}"))
-    for name, protocol in protocols.items():
-        console.print(f"{name}: {protocol}", soft_wrap=True, highlight=False)
+    for name, found in details.items():
+        console.print(f"{name}: {describe_domain(found[0])}", soft_wrap=True, highlight=False)
     print(f"\nwritten: {results}, {results.with_name('manifest_test.json')}")
 
 

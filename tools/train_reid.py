@@ -55,8 +55,14 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from engine.cli import build_runner, load_config, scale_schedule
-    from reid.data_options import count_identities, parse_data, use_targets, use_training_data
-    from reid.evaluation.report import by_domain, describe_domain, result_table
+    from reid.data_options import (
+        count_identities,
+        parse_data,
+        parse_targets,
+        use_targets,
+        use_training_data,
+    )
+    from reid.evaluation.report import by_domain, describe_domain, result_table, write_results
 
     config = load_config(args.config, args.cfg_options)
     targets = {}
@@ -67,11 +73,15 @@ def main() -> None:
     else:
         targets = {name: loader.dataset for name, loader in config.test_dataloader.items()}
     if args.target:
-        targets |= dict(
-            parse_data(text, args.camera_pattern, only_test=True) for text in args.target
-        )
+        others = parse_targets(args.target, args.camera_pattern)
+        if both := targets.keys() & others.keys():
+            raise ValueError(
+                f"--target: {both.pop()!r} is the name of the training data's own test split, too; "
+                "give the target another, e.g. --target other=PATH"
+            )
+        targets |= others
         use_targets(config, targets)
-    if args.epochs:
+    if args.epochs is not None:
         scale_schedule(config, args.epochs)
     if args.weights:
         config.model.weights = args.weights
@@ -83,15 +93,22 @@ def main() -> None:
 
     from rich.console import Console
 
+    folder = Path(runner.work_dir)
+    checkpoint = folder / f"epoch_{runner.epoch}.pth"
     metrics = getattr(runner.val_loop, "metrics", None)
     if metrics:
-        title = f"after {runner.epoch} epochs, seed {runner.seed}, {runner.work_dir}"
+        rows = {checkpoint.stem: by_domain(metrics)}
+        details = runner.val_loop.details
+        write_results(folder / "results.json", rows, details, seed=runner.seed, config=args.config)
+        title = f"{args.config}, after {runner.epoch} epochs, seed {runner.seed}"
         console = Console()
-        console.print(result_table({Path(args.config).stem: by_domain(metrics)}, title))
-        for name, details in runner.val_loop.details.items():
-            console.print(f"{name}: {describe_domain(details[0])}", soft_wrap=True, highlight=False)
-    checkpoint = f"{runner.work_dir}/epoch_{runner.epoch}.pth"
-    print(f"\nnext: python tools/test_reid.py {args.config} {checkpoint} --target PATH")
+        console.print(result_table(rows, title))
+        for name, found in details.items():
+            console.print(f"{name}: {describe_domain(found[0])}", soft_wrap=True, highlight=False)
+    # the config as it was run: its test data are the held-out half of --data
+    own = folder / Path(args.config).name
+    print(f"\nnext: python tools/test_reid.py {own} {checkpoint}")
+    print(f"      python tools/test_reid.py {own} {checkpoint} --target OTHER/DATA")
 
 
 if __name__ == "__main__":

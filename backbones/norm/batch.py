@@ -42,7 +42,7 @@ def batch_tables(
     def total(value: Tensor) -> Tensor:
         return _AllReduceSum.apply(value, group) if shares else value
 
-    count = total(mean.new_tensor([float(len(mean) * positions)]))
+    count = total(mean.new_full((1,), float(len(mean) * positions)))
     batch_mean = total(mean.sum(0) * positions) / count
     # total variance = mean of the variances + variance of the means
     batch_var = total((var + (mean - batch_mean).square()).sum(0) * positions) / count

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from engine.atomic import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +40,29 @@ def by_domain(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
         domain, _, name = key.rpartition("/")
         nested.setdefault(domain, {})[name] = value
     return nested
+
+
+def write_results(
+    path: Path,
+    rows: Mapping[str, Mapping[str, Mapping[str, float]]],
+    details: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    seed: int,
+    config: str,
+) -> Path:
+    """Write the numbers of ``rows`` (as for a table), each domain with its protocol and data.
+
+    Args:
+        details: by domain, what its metric kept: ``DomainLoop.details``.
+    """
+    content = {
+        "metrics": rows,
+        "protocols": {name: describe_domain(found[0]) for name, found in details.items()},
+        "data": {name: found[0]["data"] for name, found in details.items()},
+        "seed": seed,
+        "config": config,
+    }
+    return write_json(path, content)
 
 
 def describe_domain(details: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ def center_gradient(centers: Tensor, features: Tensor, labels: Tensor) -> Tensor
     squared = residuals.square().sum(dim=1, keepdim=True)  # (N, 1)
     inside = (squared >= _MIN) & (squared <= _MAX)
     total = torch.zeros_like(centers).index_add_(0, labels, residuals.where(inside, 0))
-    count = total.new_tensor(len(labels))
+    count = total.new_full((), float(len(labels)))
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(total)
         dist.all_reduce(count)

@@ -152,3 +152,16 @@ def test_builds_from_other_registries(name) -> None:
 def test_wrong_arguments(wrong, message) -> None:
     with pytest.raises(ValueError, match=message):
         ResNet(**wrong)
+
+
+def test_pretrained_init_is_loaded_whole_and_never_unpickled(tmp_path) -> None:
+    from backbones.weights import CheckpointError
+
+    torch.save(ResNet(18, num_classes=3).state_dict(), tmp_path / "resnet18.pth")
+    cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "resnet18.pth"))
+    model = ResNet(18, init_cfg=cfg)
+    model.init_weights()
+    saved = torch.load(tmp_path / "resnet18.pth", weights_only=True)
+    assert torch.equal(model.conv1.weight, saved["conv1.weight"])
+    with pytest.raises(CheckpointError):  # mmengine would load what happens to fit
+        ResNet(18, ibn="a", init_cfg=cfg).init_weights()

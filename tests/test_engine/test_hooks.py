@@ -66,3 +66,66 @@ def test_manifest(make_runner, tmp_path) -> None:
     assert manifest["seed"] == 3 and manifest["data"] == {"train": {"name": "vectors"}}
     assert manifest["versions"]["torch"] and manifest["device"]
     assert {"command", "time", "git", "protocol", "config", "python"} <= manifest.keys()
+
+
+def test_weights_that_are_not_finite_are_never_written(make_runner, tmp_path) -> None:
+    """A finite loss whose gradient is not, in the last iteration of an epoch."""
+    runner = make_runner()
+    original = runner.recorder.after_train_iter
+
+    def spoil(*args, **kwargs) -> None:
+        original(*args, **kwargs)
+        if len(runner.recorder.losses) == 12:
+            runner.model.linear.weight.data.fill_(torch.nan)
+
+    runner.recorder.after_train_iter = spoil
+    with pytest.raises(NonFiniteLossError, match=r"linear\.weight is not finite"):
+        runner.train()
+    assert {p.name for p in (tmp_path / "run").glob("*.pth")} == {"epoch_1.pth"}
+
+
+def test_a_stop_waits_for_the_optimiser_to_step(make_runner, tmp_path) -> None:
+    def wrapper() -> dict:
+        return dict(
+            type="engine.AutocastOptimWrapper",
+            dtype="float32",
+            optimizer=dict(type="Adam", lr=0.01),
+            accumulative_counts=3,
+        )
+
+    whole = make_runner("whole", optim_wrapper=wrapper())
+    whole.train()
+    first = make_runner("parts", optim_wrapper=wrapper())
+    first.recorder.before_train_iter = lambda runner, batch_idx, data_batch: (
+        signal.raise_signal(signal.SIGTERM) if runner.iter == 3 else None
+    )
+    with pytest.raises(StoppedBySignal):
+        first.train()
+    assert [p.name for p in (tmp_path / "parts").glob("stopped*")] == ["stopped_iter_6.pth"]
+    second = make_runner("parts", optim_wrapper=wrapper(), resume=True)
+    second.train()
+    assert first.recorder.losses + second.recorder.losses == whole.recorder.losses
+
+
+def test_the_same_signal_twice_at_once_is_one(make_runner, tmp_path) -> None:
+    runner = make_runner()
+    runner.recorder.before_train_iter = lambda runner, batch_idx, data_batch: (
+        [signal.raise_signal(signal.SIGTERM) for _ in range(2)] if runner.iter == 1 else None
+    )
+    with pytest.raises(StoppedBySignal):
+        runner.train()
+    assert (tmp_path / "run" / "stopped_iter_2.pth").is_file()
+
+
+def test_a_second_signal_ends_at_once(make_runner) -> None:
+    hooks = [dict(type="engine.StopSafelyHook", grace=-1.0)]
+    runner = make_runner(custom_hooks=hooks)
+    runner.recorder.before_train_iter = lambda runner, batch_idx, data_batch: [
+        signal.raise_signal(signal.SIGINT) for _ in range(2)
+    ]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner.train()
+    finally:
+        signal.signal(signal.SIGINT, before)

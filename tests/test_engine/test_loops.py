@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
+from torch.utils.data import DataLoader
 
 from engine.hooks import StoppedBySignal
 from engine.loops import DomainLoop
@@ -36,6 +37,16 @@ def test_killed_and_resumed_equals_uninterrupted(make_runner, skips, stop_after)
     assert second.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_epochs_of_another_length_cannot_be_resumed(make_runner, tmp_path) -> None:
+    make_runner("run").train()
+    (tmp_path / "run" / "epoch_2.pth").unlink()
+    from tests.test_engine.conftest import Vectors
+
+    runner = make_runner("run", resume=True, train_dataloader=DataLoader(Vectors(), 12))
+    with pytest.raises(ValueError, match="does not fit epochs of 2 iterations"):
+        runner.train()
 
 
 class MeanOutput(BaseMetric):

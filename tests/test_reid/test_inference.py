@@ -93,3 +93,15 @@ def test_unreadable_image(extractor, tmp_path) -> None:
 def test_config_without_test_pipeline() -> None:
     with pytest.raises(ValueError, match="no test_pipeline"):
         FeatureExtractor(Config(dict(model={})))
+
+
+def test_fingerprint_follows_the_preparation(extractor, tmp_path) -> None:
+    torch.save({"state_dict": extractor.model.state_dict()}, tmp_path / "model.pth")
+    for change in ["model.test_feature=feature", "test_pipeline"]:
+        config = Config.fromfile(str(CONFIG))
+        if change == "test_pipeline":
+            config.test_pipeline = [dict(type="Resize", height=64, width=32)]
+        else:
+            config.model.test_feature = "feature"
+        other = FeatureExtractor(config, tmp_path / "model.pth", "cpu")
+        assert other.fingerprint != extractor.fingerprint

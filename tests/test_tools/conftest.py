@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -63,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tool(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+def tool(monkeypatch, capfd) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """``tool("train_reid", *arguments)`` -> exit code, stdout, stderr; runs in this process."""
 
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
@@ -79,7 +82,10 @@ def tool(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
         out, err = capfd.readouterr()
         return int(caught.value.code or 0), out, err
 
-    return run
+    yield run
+    # named by the second of their start: the next test must not write to this one's streams
+    for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
+        kind._instance_dict.clear()
 
 
 @pytest.fixture

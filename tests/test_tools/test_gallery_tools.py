@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,39 @@ def test_other_mistakes(world, trained, gallery, tool, tmp_path) -> None:
     plain.write_bytes(Path(query(world)).read_bytes())
     code, _, err = tool("query_gallery", gallery, plain, "--exclude-own-camera")
     assert code == 1 and "--camera" in err
+
+
+def test_unsplit_data_is_stored_whole_under_its_own_names(world, trained, tool, tmp_path) -> None:
+    files = sorted((world / "noon" / "query").glob("*.jpg"))
+    for file in files:
+        folder = tmp_path / "people" / f"person {file.name[:4]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder)
+    target = tmp_path / "gallery"
+    code, _, err = tool(
+        "build_gallery",
+        target,
+        world / "tiny.py",
+        trained,
+        "--data",
+        f"folder:{tmp_path / 'people'}",
+    )
+    assert code == 0, err
+    found = Gallery.open(target)
+    assert len(found) == len(files)
+    assert {record["pid"] for record in found.records.values()} == {
+        f"person {file.name[:4]}" for file in files
+    }
+    code, out, err = tool(
+        "query_gallery", target, files[0], "--pid", f"person {files[0].name[:4]}", "-k", 1
+    )
+    assert code == 0 and "person" in out, err
+
+
+def test_an_interrupted_build_is_not_taken_for_a_whole_one(world, trained, tool, tmp_path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    code, _, _ = tool(
+        "build_gallery", tmp_path / "g", world / "tiny.py", trained, "--batch-size", 1,
+        "--images", query(world), tmp_path / "broken.jpg",
+    )  # fmt: skip
+    assert code == 1 and not (tmp_path / "g" / "extractor.json").exists()

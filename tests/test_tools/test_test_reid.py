@@ -18,7 +18,8 @@ def test_several_targets_with_the_same_weights(world, trained, tool, tmp_path) -
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     assert results["metrics"]["epoch_2"].keys() == {"noon", "evening"}
     assert results["metrics"]["untrained"]["noon"] != results["metrics"]["epoch_2"]["noon"]
-    assert "AP rule 'step'" in results["protocols"]["evening"]
+    assert "AP rule 'step'" in results["protocols"]["evening"] and results["seed"] == 0
+    assert len(results["data"]["evening"]["fingerprint"]) == 64
     manifest = json.loads((tmp_path / "a" / "manifest_test.json").read_text())
     assert manifest["data"]["evening"]["num_query"] > 0
     # the config's own domains give the same numbers
@@ -31,6 +32,11 @@ def test_several_targets_with_the_same_weights(world, trained, tool, tmp_path) -
 def test_the_rule_of_the_average_precision(world, trained, tool, tmp_path) -> None:
     code, out, err = tool(
         "test_reid", world / "tiny.py", trained, "--ap", "trapezoid", "--work-dir", tmp_path
+    )
+    assert code == 0 and "AP rule 'trapezoid'" in out, err
+    option = "test_evaluator.ap=trapezoid"
+    code, out, err = tool(
+        "test_reid", world / "tiny.py", trained, "--work-dir", tmp_path, "--cfg-options", option
     )
     assert code == 0 and "AP rule 'trapezoid'" in out, err
 

@@ -43,7 +43,13 @@ def test_output_names_protocol_and_next_step(world, tool) -> None:
     assert code == 0, err
     assert "seed 7" in out and "mAP" in out and "evening" in out
     assert "AP rule 'step'" in out and "valid of" in out
-    assert "next: python tools/test_reid.py" in out
+    # the next command evaluates the held-out part of the training data, not all of it
+    command = next(line for line in out.splitlines() if line.startswith("next: ")).split()[3:]
+    code, _, err = tool("test_reid", *command, "--work-dir", world / "one_again")
+    assert code == 0, err
+    results = [world / name / "results.json" for name in ("one", "one_again")]
+    first, second = (json.loads(path.read_text()) for path in results)
+    assert first["metrics"]["epoch_1"] == second["metrics"]["epoch_1"] and first["seed"] == 7
     assert (world / "one" / "epoch_1.pth").is_file()
 
 
@@ -90,6 +96,7 @@ def test_two_processes(world) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("after 2 epochs") == 1  # only one process reports
+    in_training = json.loads((folder / "results.json").read_text())["metrics"]["epoch_2"]
 
     # the same weights, evaluated by one process, give the same numbers
     values = []
@@ -103,6 +110,8 @@ def test_two_processes(world) -> None:
         values.append(json.loads((out / "results.json").read_text())["metrics"]["epoch_2"])
     for domain in ("noon", "dusk"):
         assert values[0][domain] == pytest.approx(values[1][domain], abs=1e-6)
+        # what training printed is what the saved weights give, not a mix of two networks
+        assert values[0][domain] == pytest.approx(in_training[domain], abs=1e-6)
 
 
 def environment() -> dict[str, str]:
@@ -118,6 +127,12 @@ def environment() -> dict[str, str]:
         (["--cfg-options", "model.backbone.type=backbones.ResNext"], "unknown type"),
         (["--cfg-options", "model.poling=gem"], "takes no argument 'poling'"),
         (["--cfg-options", "optim_wraper.lr=1"], "did you mean 'optim_wrapper'"),
+        (["--cfg-options", "modle.pooling=gem"], "did you mean 'model'"),
+        (["--cfg-options", "data_root=elsewhere"], "use --data"),
+        (["--cfg-options", "max_epochs=5"], "use --epochs"),
+        (["--target", "{world}/noon", "other={world}/dusk"], "'noon' is the name of the training"),
+        (["--target", "a={world}/noon", "a={world}/dusk"], "two data sets are called 'a'"),
+        (["--epochs", "0"], "expected 1 or more"),
         (["--cfg-options", "train_dataloader.batch_size=9"], "set batch_size=8"),
         (["--resume", "nowhere.pth"], "no checkpoint at nowhere.pth"),
         (["--weights", "nowhere.pth"], "nowhere.pth"),

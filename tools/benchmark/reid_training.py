@@ -165,12 +165,13 @@ def plain(args: argparse.Namespace) -> list[float]:
         batches.append([(str(f), int(c)) for group, c in picked for f in group])
 
     torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     net = resnet18()
     net.layer4[0].conv1.stride = net.layer4[0].downsample[0].stride = (1, 1)
     net.fc = nn.Identity()  # type: ignore[assignment]
     model = nn.ModuleDict(
         {"net": net, "neck": nn.BatchNorm1d(512), "fc": nn.Linear(512, len(pids), bias=False)}
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), 3.5e-4, weight_decay=5e-4)
     loader = torch.utils.data.DataLoader(
         Images(),
@@ -180,8 +181,9 @@ def plain(args: argparse.Namespace) -> list[float]:
     clock = Clock()
     model.train()
     for images, labels in loader:
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        images = images.to(device, memory_format=torch.channels_last)
+        labels = labels.to(device)
+        with torch.autocast(device, torch.bfloat16):
             feature = model["net"](images)
             logits = model["fc"](model["neck"](feature))
         distances = torch.cdist(feature.float(), feature.float())
