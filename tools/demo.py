@@ -74,18 +74,25 @@ def main() -> int:
 
     show(results)
     one = next(iter(some_queries()))
+    here = Path(sys.executable)
+    python = here.relative_to(ROOT) if here.is_relative_to(ROOT) else "python"
     say(f"""
 Done in {time.perf_counter() - started:.0f} s. Everything lies in {DEMO}/:
-  {DEMO}/noon.png, dusk.png        the two cities: rows are people, columns are cameras
-  {picture}         query, ten best matches; green: same person, red: another
-  {results}   the numbers above, with their protocol
-  {checkpoint}            the trained model; {RUN}/manifest_train.json says how it was made
-  {gallery}/                 the gallery
+  {DEMO}/noon.png, {DEMO}/dusk.png
+      the two cities: rows are people, columns are cameras
+  {picture}
+      queries and their ten best matches; green: same person, red: another
+  {results}
+      the numbers above, with their protocol
+  {checkpoint}
+      the trained model; {RUN}/manifest_train.json says how it was made
+  {gallery}
+      the gallery
 
 Try next:
-  python {search.format(one)} --picture one.png
-  python tools/prepare_data.py reid YOUR/PHOTOS      # what is in your own data, is it usable?
-  python tools/train_reid.py {CONFIG} --data YOUR/PHOTOS
+  {python} {search.format(one)} --picture one.png
+  {python} tools/prepare_data.py reid YOUR/PHOTOS      # what is in your own data, is it usable?
+  {python} tools/train_reid.py {CONFIG} --data YOUR/PHOTOS
 """)
     return 0
 

@@ -72,13 +72,15 @@ def main() -> None:
     console = Console()
     for query, hits in zip(queries, results, strict=True):
         table = Table(
-            title=f"{query['image']}: {len(hits)} of {len(gallery):,} rows", title_justify="left"
+            title=f"{short(query['image'])}: {len(hits)} of {len(gallery):,} rows",
+            title_justify="left",
         )
         for name in ("rank", "score", "pid", "camera", "image"):
             table.add_column(name, justify="left" if name == "image" else "right", overflow="fold")
         for rank, hit in enumerate(hits, 1):
             record = hit.record
-            cells = (str(record.get(key, "")) for key in ("pid", "camera", "image"))
+            cells = [str(record.get(key, "")) for key in ("pid", "camera")]
+            cells.append(short(record.get("image", "")))
             right = "pid" in query and record.get("pid") == query["pid"]
             table.add_row(str(rank), f"{hit.score:.3f}", *cells, style="green" if right else "")
         console.print(table)
@@ -87,6 +89,14 @@ def main() -> None:
         title = f"{Path(args.gallery).name}: {len(gallery):,} images, {gallery.metric} similarity"
         picture = ranked_list_figure(queries, results, args.picture, top_k=args.k, title=title)
         print(f"picture: {picture}")
+
+
+def short(path: object) -> str:
+    """A path below the working directory without it."""
+    text = str(path)
+    return (
+        str(Path(text).relative_to(Path.cwd())) if Path(text).is_relative_to(Path.cwd()) else text
+    )
 
 
 def describe_query(path: str, pid: str | None, camera: int | None) -> dict[str, object]:
