@@ -22,8 +22,14 @@ from .atomic import replace_file
 from .precision import Precision
 from .registry import RUNNERS
 
-# mmengine warns its own code, at every start, of names that it has replaced itself
-_STALE_WARNINGS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+# What mmengine says at every start and no user can act on, e.g. warnings to its own code
+_NOISE = (
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    "Distributed training is not used",
+    "Hooks will be executed",
+    "Exp name:",
+)
 
 
 @RUNNERS.register_module()
@@ -75,14 +81,11 @@ class Runner(_Runner):
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:
         logger = super().build_logger(*args, **kwargs)
-        logger.addFilter(lambda record: not record.getMessage().startswith(_STALE_WARNINGS))
+        logger.addFilter(lambda record: not record.getMessage().startswith(_NOISE))
         return logger
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
         """Nothing: the manifest and the dumped config say it, and the terminal stays readable."""
-
-    def get_hooks_info(self) -> str:
-        return ", ".join(type(hook).__name__ for hook in self._hooks)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write ``out_dir/filename`` atomically. Arguments as mmengine's.
