@@ -15,8 +15,11 @@ from mmengine.dist import barrier, get_rank, is_distributed, is_main_process
 from mmengine.hooks import Hook
 
 from .atomic import write_json
+from .checkpoints import latest_checkpoint
 from .manifest import collect_manifest
 from .registry import HOOKS
+
+_STOPPED = "stopped_iter_*.pth"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -50,12 +53,16 @@ class StopSafelyHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         self._restore()
+        newest = latest_checkpoint(runner.work_dir)
+        if is_main_process() and newest is not None and not newest.match(_STOPPED):
+            for superseded in Path(runner.work_dir).glob(_STOPPED):
+                superseded.unlink()
 
     def after_train_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
         received = _largest_over_processes(self._received)
         if not received or not runner.optim_wrapper.should_update():
             return
-        name = f"stopped_iter_{runner.iter + 1}.pth"
+        name = _STOPPED.replace("*", str(runner.iter + 1))
         runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
         barrier()  # a process that leaves early makes the launcher kill the one that writes
         self._restore()

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from backbones.weights import load_weights, read_checkpoint
 
 from .atomic import replace_file
+from .checkpoints import latest_checkpoint, without_training_only
 from .precision import Precision
 from .registry import RUNNERS
 
@@ -162,25 +163,3 @@ def _revive_message_hub(state: dict[str, Any]) -> None:
     for name, value in scalars.items():
         if isinstance(value, Mapping):
             scalars[name] = HistoryBuffer(value["log_history"], value["count_history"])
-
-
-def latest_checkpoint(folder: str | Path) -> Path | None:
-    """The newest checkpoint that a run wrote in ``folder``, or None."""
-    found = [p for p in Path(folder).glob("*.pth") if not p.name.startswith(("best_", "."))]
-    return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
-
-
-def without_training_only(model: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The weights of a checkpoint without the parts that this model was built without.
-
-    A model names the prefixes of what only training needs, e.g. a classifier over training
-    identities, in ``training_only``; evaluation builds it without them.
-    """
-    weights: dict[str, Any] = checkpoint.get("state_dict", checkpoint)
-    own = model.state_dict().keys()
-    absent = tuple(
-        prefix
-        for prefix in getattr(model, "training_only", ())
-        if not any(key.startswith(prefix) for key in own)
-    )
-    return {key: value for key, value in weights.items() if not (absent and key.startswith(absent))}

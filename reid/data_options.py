@@ -7,11 +7,14 @@ csv:my/list.csv             path,pid,camera,split
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mmengine.logging import print_log
 
 from .datasets.layout import LAYOUTS, recognise_layout
 from .registry import DATASETS
@@ -70,6 +73,17 @@ def parse_targets(texts: Sequence[str], camera_pattern: str | None = None) -> di
     return targets
 
 
+def trained_on(config: Config, targets: dict[str, Any]) -> set[str]:
+    """Names of the targets that are the config's training data, tested on whole."""
+    loader = config.get("train_dataloader") or {}
+    root = Path(loader.get("dataset", {}).get("root", "")).resolve()
+    return {
+        name
+        for name, dataset in targets.items()
+        if "train_fraction" in dataset and Path(dataset["root"]).resolve() == root
+    }
+
+
 def use_training_data(config: Config, dataset: dict[str, Any], name: str) -> None:
     """Train on ``dataset`` and make its test split the only domain to evaluate."""
     old = config.train_dataloader.dataset
@@ -109,6 +123,13 @@ def count_identities(config: Config) -> None:
         raise ValueError(
             f"the training data {dataset.root} has {dataset.num_identities} identity; learning to "
             "tell identities apart needs two or more: python tools/prepare_data.py reid explains"
+        )
+    wanted = sampler.get("identities", 16)
+    if sampler.type == "reid.PKSampler" and dataset.num_identities < wanted:
+        print_log(
+            f"{dataset.num_identities} identities are fewer than the {wanted} of a batch: they "
+            "repeat in it; consider a smaller train_dataloader.sampler.identities and batch_size",
+            level=logging.WARNING,
         )
     if config.model.get("num_identities") is None:
         config.model.num_identities = dataset.num_identities

@@ -64,7 +64,7 @@ class FeatureExtractor:
         self.model = MODELS.build(model).to(self.device).eval()
         if weights is not None:
             from backbones.weights import load_weights, read_checkpoint
-            from engine.runner import without_training_only
+            from engine.checkpoints import without_training_only
 
             load_weights(self.model, without_training_only(self.model, read_checkpoint(weights)))
         self.dim: int = self.model.feature_dim

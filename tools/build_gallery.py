@@ -4,7 +4,8 @@
     python tools/build_gallery.py GALLERY CONFIG CHECKPOINT --data data/market1501
     python tools/build_gallery.py GALLERY CONFIG CHECKPOINT --images my/photos more/photo.jpg
 
-Adding to an existing gallery appends; a gallery of another model or dimension is refused.
+Adding to an existing gallery appends what it does not hold yet, so a build that was stopped can be
+run again; a gallery of another model or dimension is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery; made if absent")
     parser.add_argument("config", metavar="CONFIG")
@@ -56,6 +59,11 @@ def main() -> None:
         gallery = Gallery.open(path, dim=extractor.dim, model=model)
     else:
         gallery = Gallery.create(path, extractor.dim, model=model)
+    present = {record.get("image") for record in gallery.records.values()}
+    known = len(records)
+    records = [record for record in records if record["image"] not in present]
+    if known := known - len(records):
+        print(f"{known:,} of these images are in the gallery already: not added again")
     with tqdm(total=len(records), unit="image", desc="embedding") as bar:
         for start in range(0, len(records), args.batch_size):
             batch = records[start : start + args.batch_size]
@@ -80,9 +88,14 @@ def labelled(args: argparse.Namespace) -> list[dict[str, object]]:
     _, config = parse_data(args.data, args.camera_pattern, only_test=not args.split)
     default = "gallery" if config["type"] == "reid.Market1501" else "test"
     dataset = DATASETS.build({**config, "split": args.split or default})
-    names = dataset.splits.identities  # an identity folder's name, where there is one
+    # the data's own names of identities and cameras, where it has names
+    pids, cameras = dataset.splits.identities, dataset.splits.cameras
     return [
-        {"image": str(Path(r.path).resolve()), "pid": names.get(r.pid, r.pid), "camera": r.camid}
+        {
+            "image": str(Path(r.path).resolve()),
+            "pid": pids.get(r.pid, r.pid),
+            "camera": None if r.camid is None else cameras.get(r.camid, r.camid),
+        }
         for r in dataset.records
     ]
 

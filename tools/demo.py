@@ -133,8 +133,9 @@ def show(results: Path) -> None:
     from reid.evaluation.report import result_table
 
     content = json.loads((ROOT / results).read_text())
-    Console().print()
-    Console().print(result_table(content["metrics"], "trained on noon; tested on noon and dusk"))
+    say("")
+    title = "trained on noon; tested on noon and dusk"
+    Console().print(result_table(content["metrics"], title), soft_wrap=True)
     for name, protocol in content["protocols"].items():
         say(f"{name}: {protocol}")
 

@@ -4,29 +4,36 @@
     python tools/query_gallery.py GALLERY person.jpg --picture ranked.png
     python tools/query_gallery.py GALLERY a.jpg b.jpg --k 20 --exclude-own-camera
 
-The model is the one that filled the gallery. Names such as 0002_c1s1_000451_03.jpg (Market1501)
-tell identity and camera of a query; --pid and --camera say them for any other name.
+The model is the one that filled the gallery. Identity and camera of a query are those of the same
+image in the gallery, or in a name such as 0002_c1s1_000451_03.jpg (Market1501); for any other
+image --pid and --camera say them.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from engine.cli import run_tool
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("gallery", metavar="GALLERY")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("-k", "--k", type=int, default=10, help="hits per query (default 10)")
     parser.add_argument("--picture", metavar="PNG", help="write the ranked list as a picture")
-    parser.add_argument("--pid", help="identity of the queries, if known")
-    parser.add_argument("--camera", type=int, help="camera of the queries, if known")
+    parser.add_argument("--pid", help="identity of the queries, if known, as the table shows it")
+    parser.add_argument(
+        "--camera", help="camera of the queries, if known, as the table shows cameras"
+    )
     parser.add_argument(
         "--exclude-own-camera", action="store_true", help="hide hits from the query's camera"
     )
@@ -48,7 +55,14 @@ def main() -> None:
     from reid.inference import FeatureExtractor
     from reid.visualization import ranked_list_figure
 
+    if not Path(args.gallery, "manifest.json").is_file():
+        raise FileNotFoundError(
+            f"no gallery at {args.gallery}; make one: python tools/build_gallery.py {args.gallery} "
+            "CONFIG CHECKPOINT --images FOLDER"
+        )
     gallery = Gallery.open(args.gallery)
+    if args.picture:
+        Path(args.picture).parent.mkdir(parents=True, exist_ok=True)
     own = Path(args.gallery) / "extractor.json"
     stored = json.loads(own.read_text()) if own.is_file() else {}
     config, weights = args.config or stored.get("config"), args.checkpoint or stored.get("weights")
@@ -57,7 +71,8 @@ def main() -> None:
             f"{args.gallery} does not say which model filled it; give --config and --checkpoint"
         )
     extractor = FeatureExtractor(config, weights, args.device)
-    queries = [describe_query(path, args.pid, args.camera) for path in args.images]
+    records = list(gallery.records.values())
+    queries = [describe_query(path, records, args.pid, args.camera) for path in args.images]
     cameras = None
     if args.exclude_own_camera:
         cameras = [query.get("camera") for query in queries]
@@ -93,20 +108,27 @@ def main() -> None:
 
 def short(path: object) -> str:
     """A path below the working directory without it."""
-    text = str(path)
-    return (
-        str(Path(text).relative_to(Path.cwd())) if Path(text).is_relative_to(Path.cwd()) else text
-    )
+    return str(path).removeprefix(f"{Path.cwd()}/")
 
 
-def describe_query(path: str, pid: str | None, camera: int | None) -> dict[str, object]:
-    """The query's record; Market1501's names carry identity and camera."""
-    query: dict[str, object] = {"image": str(Path(path).resolve())}
-    if match := re.match(r"(-?\d+)_c(\d+)", Path(path).name):
+def describe_query(
+    path: str, stored: Iterable[Mapping[str, Any]], pid: str | None, camera: str | None
+) -> dict[str, Any]:
+    """The query's record: what was said, else what the gallery or the file's name tells.
+
+    Identity and camera are written as the gallery has them: it may know a camera 1, or a '01'.
+    """
+    query: dict[str, Any] = {"image": str(Path(path).resolve())}
+    if match := re.match(r"(-?\d+)_c(\d+)", Path(path).name):  # Market1501
         query |= {"pid": int(match[1]), "camera": int(match[2])}
-    known = int(pid) if pid is not None and pid.lstrip("-").isdigit() else pid
-    given = {"pid": known, "camera": camera}
-    return query | {key: value for key, value in given.items() if value is not None}
+    stored = list(stored)
+    itself = next((r for r in stored if r.get("image") == query["image"]), {})
+    query |= {k: itself[k] for k in ("pid", "camera") if itself.get(k) is not None}
+    for key, text in (("pid", pid), ("camera", camera)):
+        if text is not None:
+            values = {str(record[key]): record[key] for record in stored if key in record}
+            query[key] = values.get(text, text)
+    return query
 
 
 if __name__ == "__main__":

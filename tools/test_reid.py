@@ -17,7 +17,9 @@ from engine.cli import add_config_arguments, run_tool
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_config_arguments(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights to test")
@@ -38,14 +40,18 @@ def main() -> None:
     from pathlib import Path
 
     from mmengine.dist import is_main_process
+    from rich.console import Console
 
     from engine.cli import build_runner, load_config
-    from reid.data_options import parse_targets, use_targets
+    from reid.data_options import parse_targets, trained_on, use_targets
     from reid.evaluation.report import by_domain, describe_domain, result_table, write_results
 
     config = load_config(args.config, args.cfg_options)
+    overlap = set()
     if args.target:
-        use_targets(config, parse_targets(args.target, args.camera_pattern))
+        targets = parse_targets(args.target, args.camera_pattern)
+        overlap = trained_on(config, targets)
+        use_targets(config, targets)
     if args.ap is not None:
         config.test_evaluator.ap = args.ap
     config.model.update(num_identities=None, weights=None)  # nothing that only training needs
@@ -66,16 +72,20 @@ def main() -> None:
     if not is_main_process():
         return
     details = runner.test_loop.details
-    results = write_results(
-        Path(work_dir) / "results.json", rows, details, seed=runner.seed, config=args.config
-    )
+    # the latest in the work directory, each one in its run's own folder
+    results = Path(work_dir) / "results.json"
+    for path in (Path(runner.log_dir) / results.name, results):
+        write_results(path, rows, details, seed=runner.seed, config=args.config)
 
-    from rich.console import Console
-
-    console = Console()
-    console.print(result_table(rows, f"{args.config}, {checkpoint}, seed {runner.seed}"))
+    title = f"{args.config}, {checkpoint}, seed {runner.seed}"
+    Console(highlight=False).print(result_table(rows, title), soft_wrap=True)
     for name, found in details.items():
-        console.print(f"{name}: {describe_domain(found[0])}", soft_wrap=True, highlight=False)
+        print(f"{name}: {describe_domain(found[0])}")
+    for name in overlap:
+        print(
+            f"warning: {name} is what this config trained on: its training identities are tested, "
+            "too. Leave out --target to test on the held-out ones"
+        )
     print(f"\nwritten: {results}, {results.with_name('manifest_test.json')}")
 
 

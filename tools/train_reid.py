@@ -18,7 +18,9 @@ from engine.cli import add_config_arguments, run_tool
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_config_arguments(parser)
     parser.add_argument(
@@ -53,6 +55,7 @@ def main() -> None:
     from pathlib import Path
 
     from mmengine.dist import is_main_process
+    from rich.console import Console
 
     from engine.cli import build_runner, load_config, scale_schedule
     from reid.data_options import (
@@ -85,13 +88,15 @@ def main() -> None:
         scale_schedule(config, args.epochs)
     if args.weights:
         config.model.weights = args.weights
-    count_identities(config)
+    try:
+        count_identities(config)
+    except FileNotFoundError as error:
+        hint = "" if args.data else "; give yours with --data PATH"
+        raise FileNotFoundError(f"{error}{hint}") from error
     runner = build_runner(config, work_dir=args.work_dir, seed=args.seed, resume=args.resume)
     runner.train()
     if not is_main_process():
         return
-
-    from rich.console import Console
 
     folder = Path(runner.work_dir)
     checkpoint = folder / f"epoch_{runner.epoch}.pth"
@@ -101,10 +106,11 @@ def main() -> None:
         details = runner.val_loop.details
         write_results(folder / "results.json", rows, details, seed=runner.seed, config=args.config)
         title = f"{args.config}, after {runner.epoch} epochs, seed {runner.seed}"
-        console = Console()
-        console.print(result_table(rows, title))
+        Console(highlight=False).print(result_table(rows, title), soft_wrap=True)
         for name, found in details.items():
-            console.print(f"{name}: {describe_domain(found[0])}", soft_wrap=True, highlight=False)
+            print(f"{name}: {describe_domain(found[0])}")
+    elif args.resume:
+        print(f"{folder} was trained for {runner.epoch} epochs already; --epochs N goes on to N")
     # the config as it was run: its test data are the held-out half of --data
     own = folder / Path(args.config).name
     print(f"\nnext: python tools/test_reid.py {own} {checkpoint}")

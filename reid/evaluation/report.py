@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 from engine.atomic import write_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 
-def result_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], title: str) -> Table:
-    """A table of percentages.
+def result_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], title: str) -> Group:
+    """A title and a table of percentages, for ``Console().print(..., soft_wrap=True)``.
 
     Args:
         rows: model -> domain -> metric -> value in 0..1, every domain with the same metrics.
         title: says the protocol: data, split, AP rule, seed.
     """
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, caption="percent", title_justify="left", caption_justify="left")
+    table = Table()
     table.add_column("model", overflow="fold")
     table.add_column("domain", overflow="fold")
     names = list(next(iter(next(iter(rows.values())).values())))
@@ -30,7 +32,7 @@ def result_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], title: s
     for model, domains in rows.items():
         for domain, values in domains.items():
             table.add_row(model, domain, *(f"{100 * values[name]:.1f}" for name in names))
-    return table
+    return Group(Text(f"{title} (percent)"), table)
 
 
 def by_domain(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def test_killed_and_resumed_equals_uninterrupted(make_runner, skips, stop_after)
     second = make_runner("parts", skips=skips, resume=True)
     second.train()
     assert recorder.losses + second.recorder.losses == whole.recorder.losses
+    assert not list(Path(second.work_dir).glob("stopped*"))  # superseded by the last epoch's
     assert second.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -4,13 +4,11 @@ import errno
 import os
 import pickle
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
 from backbones.weights import CheckpointError
-from engine.runner import latest_checkpoint, without_training_only
 
 
 def test_train_writes_whole_checkpoints_and_nothing_else(make_runner, tmp_path) -> None:
@@ -99,19 +97,3 @@ def test_a_config_in_a_checkpoint_is_not_executed(make_runner, tmp_path) -> None
     runner.train()
     assert not (tmp_path / "executed").exists()
     assert len(runner.recorder.losses) == 6
-
-
-def test_latest_checkpoint(tmp_path: Path) -> None:
-    assert latest_checkpoint(tmp_path) is None
-    names = ["best_x.pth", ".epoch_9.pth.partial", "stopped_iter_7.pth", "epoch_1.pth"]
-    for age, name in enumerate(names):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    assert latest_checkpoint(tmp_path).name == "stopped_iter_7.pth"
-
-
-def test_what_only_training_needs_is_left_out() -> None:
-    model = torch.nn.ModuleDict({"net": torch.nn.Linear(1, 1)})
-    model.training_only = ("classifier.", "net.")
-    weights = {"net.weight": 0, "classifier.weight": 1, "other": 2}
-    assert without_training_only(model, {"state_dict": weights}) == {"net.weight": 0, "other": 2}

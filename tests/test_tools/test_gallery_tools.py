@@ -48,18 +48,12 @@ def test_own_camera_is_hidden_on_request(world, gallery, tool) -> None:
 
 def test_plain_images_are_appended(world, trained, gallery, tool, tmp_path) -> None:
     target = tmp_path / "plain"
-    for _ in range(2):
-        code, _, err = tool(
-            "build_gallery",
-            target,
-            world / "tiny.py",
-            trained,
-            "--images",
-            world / "noon" / "query",
-        )
+    folders = [world / "noon" / name for name in ("query", "bounding_box_test")]
+    for folder in folders:
+        code, _, err = tool("build_gallery", target, world / "tiny.py", trained, "--images", folder)
         assert code == 0, err
     found = Gallery.open(target)
-    assert len(found) == 2 * len(list((world / "noon" / "query").glob("*.jpg")))
+    assert len(found) == sum(len(list(folder.glob("*.jpg"))) for folder in folders)
     assert "pid" not in found.records[0]
 
 
@@ -139,6 +133,32 @@ def test_unsplit_data_is_stored_whole_under_its_own_names(world, trained, tool, 
         "query_gallery", target, files[0], "--pid", f"person {files[0].name[:4]}", "-k", 1
     )
     assert code == 0 and "person" in out, err
+
+
+def test_names_with_leading_zeros_are_the_datas_own(world, trained, tool, tmp_path) -> None:
+    """A folder 001 and a camera 01 must match what the user types, not what a parser counted."""
+    for i, file in enumerate(sorted((world / "noon" / "query").glob("*.jpg"))[:8]):
+        folder = tmp_path / "people" / f"00{i // 4}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / f"0{i % 2 + 1}_{i}.jpg")
+    target, data = tmp_path / "gallery", f"folder:{tmp_path / 'people'}"
+    arguments = [target, world / "tiny.py", trained, "--data", data, "--camera-pattern", r"^(\d+)_"]
+    code, _, err = tool("build_gallery", *arguments)
+    assert code == 0, err
+    records = list(Gallery.open(target).records.values())
+    assert {r["pid"] for r in records} == {"000", "001"}
+    assert {r["camera"] for r in records} == {"01", "02"}
+    code, _, err = tool("build_gallery", *arguments)  # again: nothing is doubled
+    assert code == 0 and len(Gallery.open(target)) == len(records), err
+
+    first = next(r for r in records if r["camera"] == "01")
+    elsewhere = tmp_path / "elsewhere.jpg"
+    shutil.copy(first["image"], elsewhere)
+    for query, said in ((elsewhere, ["--camera", "01"]), (first["image"], [])):
+        code, out, err = tool("query_gallery", target, query, "--exclude-own-camera", *said)
+        assert code == 0, err
+        cameras = {row.split("│")[4].strip() for row in out.splitlines() if row.startswith("│")}
+        assert cameras - {""} == {"02"}
 
 
 def test_an_interrupted_build_is_not_taken_for_a_whole_one(world, trained, tool, tmp_path) -> None:

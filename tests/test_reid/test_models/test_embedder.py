@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from backbones.weights import load_weights
-from engine.runner import without_training_only
+from engine.checkpoints import without_training_only
 from reid.models import Embedder
 from reid.registry import MODELS
 

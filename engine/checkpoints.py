@@ -1,0 +1,30 @@
+"""Which checkpoint of a run is the newest, and which part of one a model needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+
+def latest_checkpoint(folder: str | Path) -> Path | None:
+    """The newest checkpoint that a run wrote in ``folder``, or None."""
+    found = [p for p in Path(folder).glob("*.pth") if not p.name.startswith(("best_", "."))]
+    return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
+
+
+def without_training_only(model: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a checkpoint without the parts that this model was built without.
+
+    A model names the prefixes of what only training needs, e.g. a classifier over training
+    identities, in ``training_only``; evaluation builds it without them.
+    """
+    weights: dict[str, Any] = checkpoint.get("state_dict", checkpoint)
+    own = model.state_dict().keys()
+    absent = tuple(
+        prefix
+        for prefix in getattr(model, "training_only", ())
+        if not any(key.startswith(prefix) for key in own)
+    )
+    return {key: value for key, value in weights.items() if not (absent and key.startswith(absent))}
