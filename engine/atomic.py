@@ -27,11 +27,19 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` atomically, into a folder that exists; a failure leaves what was there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        replace_file(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_json(path: str | Path, content: Any) -> Path:
     """Write JSON, indented, atomically; folders are made as needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    replace_file(partial, path)
+    write_bytes(path, f"{json.dumps(content, indent=2, default=str)}\n".encode())
     return path

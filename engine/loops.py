@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast
 from mmengine.evaluator import Evaluator
-from mmengine.registry import EVALUATOR
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 
 from .precision import autocast
@@ -70,10 +69,7 @@ class DomainLoop(BaseLoop):
             for name, cfg in dataloader.items()
         }
         self.evaluators: dict[str, Evaluator] = {
-            name: runner.build_evaluator(evaluator)
-            if not isinstance(evaluator, Mapping) or "metrics" not in evaluator
-            else EVALUATOR.build(evaluator)
-            for name in self.domains
+            name: runner.build_evaluator(evaluator) for name in self.domains
         }
         for name, loader in self.domains.items():
             self.evaluators[name].dataset_meta = getattr(loader.dataset, "metainfo", None)

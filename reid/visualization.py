@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.atomic import write_bytes
 from reid.datasets.image_file import read_image
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def ranked_list_figure(
             f"pixels; at most {_MAX_PIXELS} fit. Draw fewer queries at a time, or set a smaller "
             "image_height."
         )
-    _write_atomically(path, _render(queries, results, images, layout, title))
+    write_bytes(path, _render(queries, results, images, layout, title))
     return path
 
 
@@ -364,15 +365,3 @@ class _Pen:
             artist.set_text(line.rstrip() + "…")
             extent = artist.get_window_extent()
         return float(extent.x1)
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105
-    finally:
-        temporary.unlink(missing_ok=True)

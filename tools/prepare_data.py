@@ -194,15 +194,13 @@ def _write_sheet(root: str, target: Path) -> None:
     """A picture of the data: identities in rows, cameras in columns."""
     import cv2
 
-    from engine.atomic import replace_file
+    from engine.atomic import write_bytes
     from reid.synthetic import contact_sheet
 
     target.parent.mkdir(parents=True, exist_ok=True)
     image = cv2.cvtColor(contact_sheet(root, images_per_camera=2), cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(target.suffix, image)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_bytes(encoded.tobytes())
-    replace_file(partial, target)
+    write_bytes(target, encoded.tobytes())
 
 
 # ------------------------------------------------------------------------------- printing
