@@ -7,66 +7,121 @@ processes means to add up two small vectors.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .moments import Moments
+
+
+class KeepsStatistics(Protocol):
+    """torch's batch norms, and norms of ours that keep running statistics as those do."""
+
+    training: bool
+    momentum: float | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
 
 def batch_tables(
-    bn: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, var: Tensor, positions: int
+    bn: KeepsStatistics,
+    moments: Moments,
+    *,
+    sync: bool = False,
+    group: Any = None,
+    counts_batches: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The statistics that ``bn`` normalises with, given those of the planes.
 
     In training mode (or without running statistics) they are those of the batch, and the running
     statistics move on, exactly as in torch: unbiased variance, ``momentum=None`` averages all
-    batches. In eval mode they are the running ones. A ``SyncBatchNorm`` takes the batch over all
-    processes of its group.
+    batches. In eval mode they are the running ones.
 
     Args:
-        bn: the batch norm that holds the running statistics.
-        mean, var: (N, C), per plane, variance biased.
-        positions: spatial positions per plane.
+        bn: holds the running statistics.
+        moments: of the planes, (N, C).
+        sync: take the batch over all processes of ``group``.
+        counts_batches: whether ``num_batches_tracked`` moves on.
 
     Returns:
         Mean and biased variance, (C,) each.
+
+    Raises:
+        ValueError: training on a single value per channel.
     """
     if not (bn.training or bn.running_mean is None):
         assert bn.running_mean is not None and bn.running_var is not None
-        return bn.running_mean.to(mean.dtype), bn.running_var.to(var.dtype)
+        dtype = moments.mean.dtype
+        return bn.running_mean.to(dtype), bn.running_var.to(dtype)
 
-    shares = isinstance(bn, nn.SyncBatchNorm) and dist.is_initialized()
-    group = bn.process_group if isinstance(bn, nn.SyncBatchNorm) else None
+    mean, var, count = batch_moments(moments, sync=sync, group=group)
+    if bn.training and bn.running_mean is not None and mean.numel():
+        refuse_one_value(count * moments.positions, type(bn).__name__)
+        if bn.num_batches_tracked is not None and counts_batches:
+            bn.num_batches_tracked.add_(1)
+        momentum = bn.momentum
+        if momentum is None:
+            assert bn.num_batches_tracked is not None
+            momentum = 1.0 / float(bn.num_batches_tracked)
+        values = count * moments.positions
+        _move(bn.running_mean, mean, momentum)
+        _move(bn.running_var, var * (values / (values - 1)), momentum)
+    return mean, var
 
-    def total(value: Tensor) -> Tensor:
-        return _AllReduceSum.apply(value, group) if shares else value
 
-    count = total(mean.new_full((1,), float(len(mean) * positions)))
-    batch_mean = total(mean.sum(0) * positions) / count
-    # total variance = mean of the variances + variance of the means
-    batch_var = total((var + (mean - batch_mean).square()).sum(0) * positions) / count
+def batch_moments(
+    moments: Moments, *, sync: bool = False, group: Any = None
+) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Mean and variance over the samples of (N, C) moments, and the number of samples.
 
-    if bn.training and bn.running_mean is not None:
-        _move_running_statistics(bn, batch_mean.detach(), batch_var.detach(), count)
-    return batch_mean, batch_var
+    The variance is mean(var) + var(mean): biased if ``moments.var`` is. With ``sync`` all three are
+    of the samples of all processes, and so are the gradients.
+    """
+    samples = len(moments.mean)
+    if not (sync and dist.is_available() and dist.is_initialized()):
+        mean = moments.mean.mean(0)
+        return mean, (moments.var + (moments.mean - mean).square()).mean(0), samples
+    count = _total(moments.mean.new_full((1,), float(samples)), group)
+    mean = _total(moments.mean.sum(0), group) / count
+    spread = (moments.var + (moments.mean - mean).square()).sum(0)
+    return mean, _total(spread, group) / count, count
+
+
+def refuse_one_value(count: Tensor | float, name: str) -> None:
+    """Raises ValueError where batch statistics would rest on a single value per channel."""
+    if isinstance(count, Tensor) and count.is_cuda:
+        return  # reading it would make the processor wait; more than one process has seen data
+    if float(count) == 1:
+        raise ValueError(
+            f"{name}: training needs more than one value per channel, got one (a single sample of "
+            "a 1x1 map); use a larger batch or larger maps, or put the norm in eval mode"
+        )
+
+
+def sync_norms(model: nn.Module, group: Any = None) -> nn.Module:
+    """Take the batch statistics of every norm over all processes.
+
+    Plain batch norms become ``nn.SyncBatchNorm`` (so does the batch half of IBN); BIN and SN are
+    switched in place. Returns the model, because a plain batch norm at its top is replaced.
+    """
+    for module in model.modules():
+        if "sync" in vars(module):
+            module.sync, module.process_group = True, group
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)
+    return converted
 
 
 @torch.no_grad()
-def _move_running_statistics(
-    bn: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, var: Tensor, count: Tensor
-) -> None:
-    assert bn.running_mean is not None and bn.running_var is not None
-    if bn.num_batches_tracked is not None:
-        bn.num_batches_tracked.add_(1)
-    if bn.momentum is None:
-        assert bn.num_batches_tracked is not None
-        momentum = 1.0 / float(bn.num_batches_tracked)
-    else:
-        momentum = bn.momentum
-    unbiased = var * (count / (count - 1).clamp(min=1))
-    bn.running_mean.lerp_(mean.to(bn.running_mean.dtype), momentum)
-    bn.running_var.lerp_(unbiased.to(bn.running_var.dtype), momentum)
+def _move(running: Tensor, value: Tensor, share: float) -> None:
+    running.lerp_(value.detach().to(running.dtype).view_as(running), share)
+
+
+def _total(value: Tensor, group: Any) -> Tensor:
+    total: Tensor = _AllReduceSum.apply(value, group)
+    return total
 
 
 class _AllReduceSum(torch.autograd.Function):

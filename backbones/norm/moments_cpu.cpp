@@ -1,0 +1,384 @@
+// The four passes of the numeric core (moments.py) for a CPU: float and bfloat16 tensors, either as
+// planes (NCHW: S contiguous values per plane) or as rows (NHWC: C contiguous values per position).
+// Memory bandwidth is the limit, so each pass reads every value once: what needs two looks at a
+// value (an exact variance) takes them within a block that still lies in the cache.
+//
+// Plain C interface, no torch headers: it compiles in seconds and is called through ctypes.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using Index = std::int64_t;
+constexpr Index BLOCK = 4096;  // values of a block: 16 KiB of floats, half an L1 cache
+
+struct bfloat16 {
+  std::uint16_t bits;
+};
+
+inline float load(float value) { return value; }
+
+inline float load(bfloat16 value) {
+  const std::uint32_t wide = std::uint32_t(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &wide, 4);
+  return result;
+}
+
+inline void store(float& target, float value) { target = value; }
+
+inline void store(bfloat16& target, float value) {
+  std::uint32_t wide;
+  std::memcpy(&wide, &value, 4);
+  const std::uint32_t rounded = (wide + 0x7fffu + ((wide >> 16) & 1u)) >> 16;  // half to even
+  target.bits = std::uint16_t(value != value ? 0x7fc0u : rounded);
+}
+
+// Comparisons are written so that a NaN stays a NaN, as torch's ReLU leaves it.
+inline float rectified(float value) { return value < 0.0f ? 0.0f : value; }
+
+struct Size {
+  Index samples, channels, positions;
+  int threads;
+};
+
+// ------------------------------------------------------------------------------------ planes
+
+template <class T>
+void plane_moments(const T* x, float* mean, float* var, const Size& size) {
+  const Index planes = size.samples * size.channels, positions = size.positions;
+#pragma omp parallel for num_threads(size.threads) schedule(static)
+  for (Index plane = 0; plane < planes; ++plane) {
+    const T* row = x + plane * positions;
+    double total_mean = 0.0, total_squares = 0.0;
+    for (Index start = 0; start < positions; start += BLOCK) {
+      const Index count = std::min(BLOCK, positions - start);
+      float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+      for (Index j = 0; j < count; ++j) sum += load(row[start + j]);
+      const float block_mean = sum / float(count);
+      float squares = 0.0f, rest = 0.0f;
+#pragma omp simd reduction(+ : squares, rest)
+      for (Index j = 0; j < count; ++j) {
+        const float centred = load(row[start + j]) - block_mean;
+        squares += centred * centred;
+        rest += centred;  // what rounding left in the mean
+      }
+      const double exact_mean = double(block_mean) + double(rest) / double(count);
+      const double before = double(start), n = double(count);
+      const double delta = exact_mean - total_mean;  // Chan's update
+      total_mean += delta * n / (before + n);
+      total_squares += double(squares) - double(rest) * double(rest) / n +
+                       delta * delta * before * n / (before + n);
+    }
+    mean[plane] = float(total_mean);
+    var[plane] = float(total_squares < 0.0 ? 0.0 : total_squares / double(positions));
+  }
+}
+
+template <class T, bool RELU, bool RESIDUAL>
+void plane_affine(const T* x, const float* mean, const float* scale, const float* offset,
+                  const T* residual, T* y, const Size& size) {
+  const Index planes = size.samples * size.channels, positions = size.positions;
+#pragma omp parallel for num_threads(size.threads) schedule(static)
+  for (Index plane = 0; plane < planes; ++plane) {
+    const T* row = x + plane * positions;
+    const T* other = RESIDUAL ? residual + plane * positions : nullptr;
+    T* out = y + plane * positions;
+    const float m = mean[plane], s = scale[plane], t = offset[plane];
+#pragma omp simd
+    for (Index j = 0; j < positions; ++j) {
+      float value = (load(row[j]) - m) * s + t;
+      if (RESIDUAL) value += load(other[j]);
+      store(out[j], RELU ? rectified(value) : value);
+    }
+  }
+}
+
+template <class T, bool RELU>
+void plane_sums(const T* gy, const T* x, const float* mean, const float* scale,
+                const float* offset, float* g_scale, float* g_offset, const Size& size) {
+  const Index planes = size.samples * size.channels, positions = size.positions;
+#pragma omp parallel for num_threads(size.threads) schedule(static)
+  for (Index plane = 0; plane < planes; ++plane) {
+    const T* row = x + plane * positions;
+    const T* grad = gy + plane * positions;
+    const float m = mean[plane], s = scale[plane], t = offset[plane];
+    double total_scale = 0.0, total_offset = 0.0;
+    for (Index start = 0; start < positions; start += BLOCK) {
+      const Index count = std::min(BLOCK, positions - start);
+      float a = 0.0f, b = 0.0f;
+#pragma omp simd reduction(+ : a, b)
+      for (Index j = 0; j < count; ++j) {
+        const float centred = load(row[start + j]) - m;
+        float g = load(grad[start + j]);
+        if (RELU) g = centred * s + t > 0.0f ? g : 0.0f;
+        a += g * centred;
+        b += g;
+      }
+      total_scale += a;
+      total_offset += b;
+    }
+    g_scale[plane] = float(total_scale);
+    g_offset[plane] = float(total_offset);
+  }
+}
+
+template <class T, bool RELU>
+void plane_gradient(const T* gy, const T* x, const float* mean, const float* scale,
+                    const float* offset, const float* p, const float* q, T* gx,
+                    const Size& size) {
+  const Index planes = size.samples * size.channels, positions = size.positions;
+#pragma omp parallel for num_threads(size.threads) schedule(static)
+  for (Index plane = 0; plane < planes; ++plane) {
+    const T* row = x + plane * positions;
+    const T* grad = gy + plane * positions;
+    T* out = gx + plane * positions;
+    const float m = mean[plane], s = scale[plane], t = offset[plane];
+    const float u = p[plane], v = q[plane];
+#pragma omp simd
+    for (Index j = 0; j < positions; ++j) {
+      const float centred = load(row[j]) - m;
+      float g = load(grad[j]);
+      if (RELU) g = centred * s + t > 0.0f ? g : 0.0f;
+      store(out[j], s * g + u * centred + v);
+    }
+  }
+}
+
+// -------------------------------------------------------------------------------------- rows
+
+// A task is one sample and a range of its channels: its sums need no other thread.
+struct Tasks {
+  Index width, per_sample, count;
+
+  explicit Tasks(const Size& size) {
+    const Index wanted = std::max<Index>(1, (4 * size.threads + size.samples - 1) /
+                                                std::max<Index>(size.samples, 1));
+    const Index cells = (size.channels + 31) / 32;  // two cache lines of floats
+    width = 32 * ((cells + wanted - 1) / wanted);
+    per_sample = (size.channels + width - 1) / width;
+    count = size.samples * per_sample;
+  }
+};
+
+template <class T>
+void row_moments(const T* x, float* mean, float* var, const Size& size) {
+  const Tasks tasks(size);
+  const Index C = size.channels, positions = size.positions;
+#pragma omp parallel num_threads(size.threads)
+  {
+    std::vector<double> squares(tasks.width), means(tasks.width);
+    std::vector<float> sums(tasks.width), rests(tasks.width), centre(tasks.width);
+#pragma omp for schedule(static)
+    for (Index task = 0; task < tasks.count; ++task) {
+      const Index n = task / tasks.per_sample;
+      const Index first = (task % tasks.per_sample) * tasks.width;
+      const Index width = std::min(tasks.width, C - first);
+      const T* base = x + n * positions * C + first;
+      const Index rows = std::max<Index>(8, BLOCK / width);
+      float *sum = sums.data(), *rest = rests.data(), *middle = centre.data();
+      std::fill(means.begin(), means.end(), 0.0);
+      std::fill(squares.begin(), squares.end(), 0.0);
+      for (Index start = 0; start < positions; start += rows) {
+        const Index count = std::min(rows, positions - start);
+        std::fill(sums.begin(), sums.end(), 0.0f);
+        for (Index r = 0; r < count; ++r) {
+          const T* row = base + (start + r) * C;
+#pragma omp simd
+          for (Index c = 0; c < width; ++c) sum[c] += load(row[c]);
+        }
+        for (Index c = 0; c < width; ++c) {
+          middle[c] = sum[c] / float(count);
+          sum[c] = rest[c] = 0.0f;
+        }
+        for (Index r = 0; r < count; ++r) {
+          const T* row = base + (start + r) * C;
+#pragma omp simd
+          for (Index c = 0; c < width; ++c) {
+            const float centred = load(row[c]) - middle[c];
+            sum[c] += centred * centred;
+            rest[c] += centred;
+          }
+        }
+        const double before = double(start), k = double(count);
+        for (Index c = 0; c < width; ++c) {
+          const double correction = double(rest[c]) / k;
+          const double delta = double(middle[c]) + correction - means[c];  // Chan's update
+          means[c] += delta * k / (before + k);
+          squares[c] += double(sum[c]) - correction * correction * k +
+                        delta * delta * before * k / (before + k);
+        }
+      }
+      for (Index c = 0; c < width; ++c) {
+        mean[n * C + first + c] = float(means[c]);
+        var[n * C + first + c] = float(squares[c] < 0.0 ? 0.0 : squares[c] / double(positions));
+      }
+    }
+  }
+}
+
+template <class T, bool RELU, bool RESIDUAL>
+void row_affine(const T* x, const float* mean, const float* scale, const float* offset,
+                const T* residual, T* y, const Size& size) {
+  const Index C = size.channels, rows = size.samples * size.positions;
+#pragma omp parallel for num_threads(size.threads) schedule(static)
+  for (Index r = 0; r < rows; ++r) {
+    const Index n = r / size.positions;
+    const T* row = x + r * C;
+    const T* other = RESIDUAL ? residual + r * C : nullptr;
+    T* out = y + r * C;
+    const float *m = mean + n * C, *s = scale + n * C, *t = offset + n * C;
+#pragma omp simd
+    for (Index c = 0; c < C; ++c) {
+      float value = (load(row[c]) - m[c]) * s[c] + t[c];
+      if (RESIDUAL) value += load(other[c]);
+      store(out[c], RELU ? rectified(value) : value);
+    }
+  }
+}
+
+template <class T, bool RELU>
+void row_sums(const T* gy, const T* x, const float* mean, const float* scale, const float* offset,
+              float* g_scale, float* g_offset, const Size& size) {
+  const Tasks tasks(size);
+  const Index C = size.channels, positions = size.positions;
+#pragma omp parallel num_threads(size.threads)
+  {
+    std::vector<double> total_scale(tasks.width), total_offset(tasks.width);
+    std::vector<float> part_scale(tasks.width), part_offset(tasks.width);
+#pragma omp for schedule(static)
+    for (Index task = 0; task < tasks.count; ++task) {
+      const Index n = task / tasks.per_sample;
+      const Index first = (task % tasks.per_sample) * tasks.width;
+      const Index width = std::min(tasks.width, C - first);
+      const Index begin = n * positions * C + first;
+      const float *m = mean + n * C + first, *s = scale + n * C + first;
+      const float* t = offset + n * C + first;
+      float *a = part_scale.data(), *b = part_offset.data();
+      std::fill(total_scale.begin(), total_scale.end(), 0.0);
+      std::fill(total_offset.begin(), total_offset.end(), 0.0);
+      for (Index start = 0; start < positions; start += 128) {
+        const Index count = std::min<Index>(128, positions - start);
+        std::fill(part_scale.begin(), part_scale.end(), 0.0f);
+        std::fill(part_offset.begin(), part_offset.end(), 0.0f);
+        for (Index r = 0; r < count; ++r) {
+          const T* row = x + begin + (start + r) * C;
+          const T* grad = gy + begin + (start + r) * C;
+#pragma omp simd
+          for (Index c = 0; c < width; ++c) {
+            const float centred = load(row[c]) - m[c];
+            float g = load(grad[c]);
+            if (RELU) g = centred * s[c] + t[c] > 0.0f ? g : 0.0f;
+            a[c] += g * centred;
+            b[c] += g;
+          }
+        }
+        for (Index c = 0; c < width; ++c) {
+          total_scale[c] += a[c];
+          total_offset[c] += b[c];
+        }
+      }
+      for (Index c = 0; c < width; ++c) {
+        g_scale[n * C + first + c] = float(total_scale[c]);
+        g_offset[n * C + first + c] = float(total_offset[c]);
+      }
+    }
+  }
+}
+
+template <class T, bool RELU>
+void row_gradient(const T* gy, const T* x, const float* mean, const float* scale,
+                  const float* offset, const float* p, const float* q, T* gx, const Size& size) {
+  const Index C = size.channels, rows = size.samples * size.positions;
+#pragma omp parallel for num_threads(size.threads) schedule(static)
+  for (Index r = 0; r < rows; ++r) {
+    const Index n = r / size.positions;
+    const T* row = x + r * C;
+    const T* grad = gy + r * C;
+    T* out = gx + r * C;
+    const float *m = mean + n * C, *s = scale + n * C, *t = offset + n * C;
+    const float *u = p + n * C, *v = q + n * C;
+#pragma omp simd
+    for (Index c = 0; c < C; ++c) {
+      const float centred = load(row[c]) - m[c];
+      float g = load(grad[c]);
+      if (RELU) g = centred * s[c] + t[c] > 0.0f ? g : 0.0f;
+      store(out[c], s[c] * g + u[c] * centred + v[c]);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------- dispatch
+
+template <class T>
+void moments(bool rows, const void* x, float* mean, float* var, const Size& size) {
+  (rows ? row_moments<T> : plane_moments<T>)(static_cast<const T*>(x), mean, var, size);
+}
+
+template <class T, bool RELU>
+void affine(bool rows, const void* x, const float* mean, const float* scale, const float* offset,
+            const void* residual, void* y, const Size& size) {
+  auto pass = residual ? (rows ? row_affine<T, RELU, true> : plane_affine<T, RELU, true>)
+                       : (rows ? row_affine<T, RELU, false> : plane_affine<T, RELU, false>);
+  pass(static_cast<const T*>(x), mean, scale, offset, static_cast<const T*>(residual),
+       static_cast<T*>(y), size);
+}
+
+template <class T, bool RELU>
+void sums(bool rows, const void* gy, const void* x, const float* mean, const float* scale,
+          const float* offset, float* g_scale, float* g_offset, const Size& size) {
+  (rows ? row_sums<T, RELU> : plane_sums<T, RELU>)(static_cast<const T*>(gy),
+                                                   static_cast<const T*>(x), mean, scale, offset,
+                                                   g_scale, g_offset, size);
+}
+
+template <class T, bool RELU>
+void gradient(bool rows, const void* gy, const void* x, const float* mean, const float* scale,
+              const float* offset, const float* p, const float* q, void* gx, const Size& size) {
+  (rows ? row_gradient<T, RELU> : plane_gradient<T, RELU>)(
+      static_cast<const T*>(gy), static_cast<const T*>(x), mean, scale, offset, p, q,
+      static_cast<T*>(gx), size);
+}
+
+}  // namespace
+
+extern "C" {
+
+void norm_moments(bool is_bfloat16, bool rows, Index n, Index c, Index s, int threads,
+                  const void* x, float* mean, float* var) {
+  const Size size{n, c, s, threads};
+  (is_bfloat16 ? moments<bfloat16> : moments<float>)(rows, x, mean, var, size);
+}
+
+void norm_affine(bool is_bfloat16, bool rows, Index n, Index c, Index s, int threads, bool relu,
+                 const void* x, const float* mean, const float* scale, const float* offset,
+                 const void* residual, void* y) {
+  const Size size{n, c, s, threads};
+  auto pass = relu ? (is_bfloat16 ? affine<bfloat16, true> : affine<float, true>)
+                   : (is_bfloat16 ? affine<bfloat16, false> : affine<float, false>);
+  pass(rows, x, mean, scale, offset, residual, y, size);
+}
+
+void norm_sums(bool is_bfloat16, bool rows, Index n, Index c, Index s, int threads, bool relu,
+               const void* gy, const void* x, const float* mean, const float* scale,
+               const float* offset, float* g_scale, float* g_offset) {
+  const Size size{n, c, s, threads};
+  auto pass = relu ? (is_bfloat16 ? sums<bfloat16, true> : sums<float, true>)
+                   : (is_bfloat16 ? sums<bfloat16, false> : sums<float, false>);
+  pass(rows, gy, x, mean, scale, offset, g_scale, g_offset, size);
+}
+
+void norm_gradient(bool is_bfloat16, bool rows, Index n, Index c, Index s, int threads, bool relu,
+                   const void* gy, const void* x, const float* mean, const float* scale,
+                   const float* offset, const float* p, const float* q, void* gx) {
+  const Size size{n, c, s, threads};
+  auto pass = relu ? (is_bfloat16 ? gradient<bfloat16, true> : gradient<float, true>)
+                   : (is_bfloat16 ? gradient<bfloat16, false> : gradient<float, false>);
+  pass(rows, gy, x, mean, scale, offset, p, q, gx, size);
+}
+
+}  // extern "C"

@@ -1,0 +1,141 @@
+"""SN: two learned softmaxes choose among instance, layer and batch statistics.
+
+Paper: Luo et al., "Differentiable Learning-to-Normalize via Switchable Normalization", ICLR 2019,
+https://arxiv.org/abs/1806.10779.
+
+Where paper and authors' code differ, the code is followed: the instance variance is unbiased, and
+the layer and batch variances are built from it, so they are neither the biased nor the unbiased
+ones of all values. Deviations: variances come as mean(var) + var(mean) instead of E[x^2] - mean^2,
+which cancels to NaN where the mean is large; 1x1 maps work (theirs give NaN); statistics across
+processes are exact in value and gradient (theirs overwrite the softmax while reading it).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .base import Norm, check_num_features
+from .batch import batch_moments, refuse_one_value
+from .moments import Moments
+
+
+@MODELS.register_module()
+class SN(Norm):
+    """y = (x - sum w_k mean_k) / sqrt(sum w'_k var_k + eps) * weight + bias, equation 3.
+
+    k runs over [IN, LN, BN], in this order; ``w = softmax(mean_weight)``,
+    ``w' = softmax(var_weight)``.
+
+    Args:
+        num_features: C.
+        eps: added to the mixed variance.
+        momentum: share of the running statistics that a training step KEEPS (torch's norms name
+            the share that is replaced).
+        using_moving_average: True keeps running statistics. False adds up the batches' means and
+            second moments in the same buffers, which :func:`backbones.calibrate` turns into batch
+            averages; evaluating before that is refused.
+        using_bn: False chooses among IN and LN only, and has no buffers.
+        last_gamma: weight starts at 0 (the last norm of a residual branch).
+        spatial_dims: 0 to 3. 0 is the authors' 1d layer for (N, C), which has no IN.
+        sync: take the batch statistics over all processes.
+
+    Parameters: weight, bias (1, C, 1, 1) and mean_weight, var_weight (3,), or (2,) where one
+    statistic is left out. Buffers running_mean, running_var (1, C, 1), starting at zero.
+
+    Shape: (N, C, H, W) -> the same, or with as many spatial dimensions as ``spatial_dims`` says.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.9,
+        using_moving_average: bool = True,
+        using_bn: bool = True,
+        last_gamma: bool = False,
+        spatial_dims: int = 2,
+        sync: bool = False,
+    ) -> None:
+        super().__init__()
+        check_num_features(num_features, "SN")
+        if spatial_dims not in range(4):
+            raise ValueError(f"SN: spatial_dims is 0 to 3, got {spatial_dims}")
+        if spatial_dims == 0 and not using_bn:
+            raise ValueError("SN: for (N, C) only LN would be left; use using_bn=True or LN")
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.using_moving_average, self.using_bn = using_moving_average, using_bn
+        self.spatial_dims = (spatial_dims,)
+        self.sync, self.process_group = sync, None
+        self.statistics = ("in", "ln", "bn")[spatial_dims == 0 : 3 if using_bn else 2]
+        shape = (1, num_features, *(1,) * spatial_dims)
+        self.weight = nn.Parameter(torch.full(shape, 0.0 if last_gamma else 1.0))
+        self.bias = nn.Parameter(torch.zeros(shape))
+        self.mean_weight = nn.Parameter(torch.ones(len(self.statistics)))
+        self.var_weight = nn.Parameter(torch.ones(len(self.statistics)))
+        running = torch.zeros(1, num_features, 1) if using_bn else None
+        self.register_buffer("running_mean", running)
+        self.register_buffer("running_var", None if running is None else running.clone())
+        self.batches_added = 0
+        """Batches added up since the buffers were last reset, calibrated or loaded."""
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return self.mean_weight, self.var_weight, self.weight, self.bias
+
+    def algebra(self, moments: Moments, *learned: Tensor) -> tuple[Tensor, Tensor]:
+        mean_weight, var_weight, weight, bias = learned
+        # one value per plane has variance 0
+        planes = Moments(moments.mean, moments.unbiased_var, moments.positions)
+        layer = planes.grouped(1)  # (N, 1)
+        tables = {"in": (planes.mean, planes.var), "ln": (layer.mean, layer.var)}
+        if self.using_bn:
+            tables["bn"] = self._batch_tables(planes)  # (C,)
+        w, v = mean_weight.softmax(0), var_weight.softmax(0)
+        mean, var = 0.0, 0.0
+        for k, name in enumerate(self.statistics):
+            mean, var = mean + w[k] * tables[name][0], var + v[k] * tables[name][1]
+        scale = weight.flatten() * torch.rsqrt(var + self.eps)
+        return scale, bias.flatten() + scale * (moments.mean - mean)
+
+    def _batch_tables(self, planes: Moments) -> tuple[Tensor, Tensor]:
+        assert self.running_mean is not None and self.running_var is not None
+        if not self.training:
+            if self.batches_added:
+                raise RuntimeError(
+                    f"SN: the buffers hold the sums of {self.batches_added} training batches "
+                    "(using_moving_average=False), not statistics; run "
+                    "backbones.calibrate(model, loader) before evaluating"
+                )
+            dtype = planes.mean.dtype
+            return self.running_mean.flatten().to(dtype), self.running_var.flatten().to(dtype)
+        mean, var, count = batch_moments(planes, sync=self.sync, group=self.process_group)
+        refuse_one_value(count * planes.positions, "SN")
+        self._keep(mean.detach(), var.detach())
+        return mean, var
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, var: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        mean, var = mean.view_as(self.running_mean), var.view_as(self.running_var)
+        if self.using_moving_average:
+            share = 1 - self.momentum
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+            self.running_var.lerp_(var.to(self.running_var.dtype), share)
+        else:
+            self.running_mean.add_(mean)
+            self.running_var.add_(var + mean.square())
+            self.batches_added += 1
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        self.batches_added = 0
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, {'|'.join(self.statistics)}, eps={self.eps}, "
+            f"momentum={self.momentum}, using_moving_average={self.using_moving_average}"
+        )
