@@ -16,6 +16,7 @@ from mmengine.runner import Runner as _Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from backbones.norm import sync_norms
 from backbones.weights import load_weights, read_checkpoint
 
 from .atomic import replace_file
@@ -47,7 +48,8 @@ class Runner(_Runner):
     - a signal sent to the whole process group (Ctrl-C, a scheduler) does not take the loading
       processes away from a run that wants to stop safely;
     - ``cfg.precision`` sets autocast, channels_last and compilation (see engine.precision);
-    - DistributedDataParallel works on CPUs (gloo).
+    - DistributedDataParallel works on CPUs (gloo);
+    - ``sync_bn='torch'`` reaches every norm that uses batch statistics, BIN and SN too.
     """
 
     def __init__(self, *args: Any, cfg: Any = None, **kwargs: Any) -> None:
@@ -70,6 +72,8 @@ class Runner(_Runner):
         return loader
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        if self.distributed and self.cfg.get("sync_bn") == "torch":
+            model = sync_norms(model)
         if not self.distributed or torch.cuda.is_available() or model_wrapper_cfg is not None:
             wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
             return wrapped

@@ -6,11 +6,12 @@ from .batch_instance import BIN, clamp_gates
 from .build import build_norm
 from .ibn import IBN
 from .instance_meta import ILM
-from .plain import GN, IN, LN
+from .plain import BN, GN, IN, LN
 from .switchable import SN
 
 __all__ = [
     "BIN",
+    "BN",
     "GN",
     "IBN",
     "ILM",

@@ -104,14 +104,19 @@ def refuse_one_value(count: Tensor | float, name: str) -> None:
 def sync_norms(model: nn.Module, group: Any = None) -> nn.Module:
     """Take the batch statistics of every norm over all processes.
 
-    Plain batch norms become ``nn.SyncBatchNorm`` (so does the batch half of IBN); BIN and SN are
-    switched in place. Returns the model, because a plain batch norm at its top is replaced.
+    Norms of ours are switched in place; batch norms of torch (the batch half of IBN, and those of
+    foreign networks) become ``nn.SyncBatchNorm``. Returns the model, because a batch norm at its
+    top is replaced.
     """
-    for module in model.modules():
-        if "sync" in vars(module):
-            module.sync, module.process_group = True, group
-    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)
-    return converted
+    if "sync" in vars(model):
+        model.sync, model.process_group = True, group  # type: ignore[assignment]
+    elif isinstance(model, nn.modules.batchnorm._BatchNorm):
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)
+        return converted
+    else:
+        for name, child in model.named_children():
+            setattr(model, name, sync_norms(child, group))
+    return model
 
 
 @torch.no_grad()

@@ -17,12 +17,11 @@ from .base import check_num_features
 from .batch_instance import BIN
 from .ibn import IBN
 from .instance_meta import ILM
-from .plain import GN, IN, LN
+from .plain import BN, GN, IN, LN
 from .switchable import SN
 
-# BatchNorm is torch's own: cuDNN's, and what every other tool expects.
 NORMS: dict[str, Callable[..., nn.Module]] = {
-    "bn": nn.BatchNorm2d,
+    "bn": BN,
     "in": IN,
     "ln": LN,
     "gn": GN,
@@ -30,7 +29,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
     "bin": BIN,
     "sn": SN,
     "ilm": ILM,
-    "syncbn": nn.SyncBatchNorm,
+    "syncbn": partial(BN, sync=True),
     "syncibn": partial(IBN, sync=True),
     "syncbin": partial(BIN, sync=True),
     "syncsn": partial(SN, sync=True),

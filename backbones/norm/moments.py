@@ -225,6 +225,11 @@ def select_kernels(x: Tensor) -> Kernels:
     return kernels or TorchKernels()
 
 
+def has_kernels(x: Tensor) -> bool:
+    """Whether the core has more than torch operations for ``x``, and may use it here."""
+    return not (_is_traced() or isinstance(select_kernels(x), TorchKernels))
+
+
 def _need_gradients(*tensors: Tensor | None) -> bool:
     return any(t is not None and t.requires_grad for t in tensors)
 

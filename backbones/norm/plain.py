@@ -1,8 +1,10 @@
-"""IN, LN and GN: torch's layers, computed by the core.
+"""BN, IN, LN and GN: torch's layers, computed by the core where that is faster.
 
-Parameters, names and arguments are torch's (these are subclasses); what the core adds is speed in
-channels_last and on a CPU, a ReLU and an addition in the same passes, and maps of 1x1 pixel, where
-torch refuses to train.
+Parameters, names and arguments are torch's (these are subclasses). The core adds a ReLU and an
+addition in the same passes, speed in channels_last and on a CPU, and instance norm of maps of 1x1
+pixel, where torch refuses to train. Torch's own operation is taken where the core has no kernels
+for the device, where there is nothing to reduce (BN in eval mode), and under tracing, so that
+exported graphs hold the operators that every runtime knows.
 """
 
 from __future__ import annotations
@@ -12,12 +14,72 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import Norm, check_num_features
-from .moments import Moments
+from .base import Norm, check_input, check_num_features
+from .batch import batch_tables
+from .moments import Moments, has_kernels
 
 
-class IN(Norm, nn.InstanceNorm2d):
+class _Plain(Norm):
+    """A norm that torch has, too; torch's class stands behind this one in the bases."""
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        check_input(x, self.num_features, self.spatial_dims, type(self).__name__)
+        if not self._is_native(x):
+            return self._normalize(x, residual, relu)
+        y: Tensor = super(Norm, self).forward(x)
+        if residual is not None:
+            y = y + residual
+        return y.relu_() if relu else y
+
+    def _is_native(self, x: Tensor) -> bool:
+        return x.shape[2:].numel() > 1 and not has_kernels(x)
+
+
+class BN(_Plain, nn.BatchNorm2d):
+    """Batch normalisation: ``nn.BatchNorm2d``, its arguments, and ``sync``.
+
+    With ``sync`` the batch is that of all processes, on any device (``nn.SyncBatchNorm`` wants a
+    GPU).
+    """
+
+    spatial_dims = (2,)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        sync: bool = False,
+    ) -> None:
+        check_num_features(num_features, "BN")
+        nn.BatchNorm2d.__init__(self, num_features, eps, momentum, affine, track_running_stats)
+        self.sync, self.process_group = sync, None
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return (self.weight, self.bias) if self.affine else ()
+
+    def algebra(self, moments: Moments, *learned: Tensor) -> tuple[Tensor, Tensor]:
+        mean, var = batch_tables(self, moments, sync=self.sync, group=self.process_group)
+        scale = torch.rsqrt(var + self.eps)  # (C,)
+        if not learned:
+            return scale, scale * (moments.mean - mean)
+        weight, bias = learned
+        return weight * scale, bias + weight * scale * (moments.mean - mean)
+
+    def _is_native(self, x: Tensor) -> bool:
+        if x.numel() == 0 or (self.sync and self.training):
+            return False
+        uses_batch = self.training or self.running_mean is None
+        # on a GPU cuDNN's own kernel is hard to beat
+        return not (uses_batch and x.device.type == "cpu" and has_kernels(x))
+
+
+class IN(_Plain, nn.InstanceNorm2d):
     """Instance normalisation with weight and bias, and without running statistics."""
+
+    spatial_dims = (2,)
 
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
         check_num_features(num_features, "IN")
@@ -34,7 +96,7 @@ class IN(Norm, nn.InstanceNorm2d):
         return weight * scale, bias.expand_as(scale)
 
 
-class GN(Norm, nn.GroupNorm):
+class GN(_Plain, nn.GroupNorm):
     """Group normalisation; argument order turned round, so that it builds like every norm."""
 
     def __init__(
