@@ -26,6 +26,8 @@ own; the backward finds the ReLU's mask again from x.
 
 from __future__ import annotations
 
+import math
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -59,7 +61,12 @@ class Moments(NamedTuple):
     @property
     def unbiased_var(self) -> Tensor:
         """Variance with Bessel's correction; a single value has variance 0, not NaN."""
-        return self.var * (self.positions / max(self.positions - 1, 1))
+        # No `if` and no max(): an exported graph must not decide now how large its maps are.
+        # torch.jit.trace counts in tensors.
+        rest: Any = self.positions - 1
+        rest = rest.clamp(min=1) if isinstance(rest, Tensor) else torch.sym_max(rest, 1)
+        var: Tensor = self.var * (self.positions / rest)
+        return var
 
 
 Algebra = Callable[..., tuple[Tensor, Tensor]]
@@ -181,7 +188,7 @@ def normalize(
 
     Raises:
         TypeError: x is not floating point.
-        ValueError: x has no spatial dimension.
+        ValueError: x has no spatial dimension, or ``residual`` another shape.
     """
     if x.ndim < 3:
         raise ValueError(
@@ -190,6 +197,11 @@ def normalize(
         )
     if not x.is_floating_point():
         raise TypeError(f"a norm needs floating point input, got {x.dtype}; call x.float() first")
+    if residual is not None and residual.shape != x.shape:
+        raise ValueError(
+            f"a residual has the shape of the norm's input, {tuple(x.shape)}, got "
+            f"{tuple(residual.shape)}"
+        )
     if _is_traced():
         return _normalize_by_autograd(x, algebra, *params, residual=residual, relu=relu)
     if x.numel() == 0 and not collective:
@@ -200,7 +212,7 @@ def normalize(
         kernels = select_kernels(x)
         mean, var = kernels.moments(x)
         with torch.autocast(x.device.type, enabled=False):
-            scale, offset = algebra(Moments(mean, var, x.shape[2:].numel()), *params)
+            scale, offset = algebra(Moments(mean, var, math.prod(x.shape[2:])), *params)
         return kernels.affine(x, mean, _table(scale, mean), _table(offset, mean), residual, relu)
     result: Tensor = _Normalize.apply(x, residual, algebra, relu, *params)
     return result
@@ -222,7 +234,20 @@ def select_kernels(x: Tensor) -> Kernels:
     kernels: Kernels | None = None
     if choice == "auto" and x.device.type == "cpu" and x.dtype in moments_cpu.DTYPES:
         kernels = moments_cpu.cpu_kernels()
+    elif choice == "auto" and x.device.type == "cuda":
+        triton = _triton_module()
+        kernels = triton.triton_kernels(x) if triton is not None else None
     return kernels or TorchKernels()
+
+
+@functools.cache
+def _triton_module() -> Any:
+    """Imported at the first CUDA tensor: it takes a second, and not every torch brings triton."""
+    try:
+        from . import moments_triton
+    except ImportError:
+        return None
+    return moments_triton
 
 
 def has_kernels(x: Tensor) -> bool:
@@ -259,7 +284,7 @@ class _Normalize(torch.autograd.Function):
             )
         ]
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            moments = Moments(leaves[0], leaves[1], x.shape[2:].numel())
+            moments = Moments(leaves[0], leaves[1], math.prod(x.shape[2:]))
             tables = [table.expand_as(mean) for table in algebra(moments, *leaves[2:])]
         scale, offset = (_table(table, mean) for table in tables)
         y = kernels.affine(x, mean, scale, offset, residual, relu)
@@ -292,7 +317,7 @@ class _Normalize(torch.autograd.Function):
         g_mean, g_var, *g_params = (found.get(id(leaf)) for leaf in ctx.leaves)
         gx = None
         if ctx.needs_input_grad[0]:
-            positions = x.shape[2:].numel()
+            positions = math.prod(x.shape[2:])
             p = torch.zeros_like(mean) if g_var is None else g_var * (2 / positions)
             q = -scale * g_offset if g_mean is None else g_mean - scale * g_offset
             gx = ctx.kernels.input_gradient(
@@ -313,8 +338,9 @@ def _normalize_by_autograd(
     wide = x.to(table_dtype(x))
     mean = wide.mean(spatial)
     centred = wide - _plane(mean, x)
-    moments = Moments(mean, centred.square().mean(spatial), x.shape[2:].numel())
-    scale, offset = algebra(moments, *params)
+    moments = Moments(mean, centred.square().mean(spatial), math.prod(x.shape[2:]))
+    with torch.autocast(x.device.type, enabled=False):
+        scale, offset = algebra(moments, *params)
     y = centred * _plane(scale, x) + _plane(offset, x)
     if residual is not None:
         y = y + residual
@@ -328,7 +354,7 @@ def _is_traced() -> bool:
 
 def _plane(table: Tensor, x: Tensor) -> Tensor:
     """(..., C) -> (..., C, 1, ..., 1): broadcastable over the spatial dimensions of x."""
-    return table.reshape(*table.shape, *(1,) * (x.ndim - 2))
+    return table[(..., *(None,) * (x.ndim - 2))]
 
 
 def _centre(x: Tensor, mean: Tensor) -> Tensor:
@@ -341,4 +367,4 @@ def _centre(x: Tensor, mean: Tensor) -> Tensor:
 def _masked(gy: Tensor, centred: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """gy where the ReLU let the output through, else 0."""
     passed = torch.addcmul(_plane(offset, gy), centred, _plane(scale, gy)) > 0
-    return gy * passed
+    return gy.where(passed, 0)  # not a product: what is masked out may be infinite

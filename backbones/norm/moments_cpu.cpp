@@ -179,7 +179,8 @@ void row_moments(const T* x, float* mean, float* var, const Size& size) {
       const Index first = (task % tasks.per_sample) * tasks.width;
       const Index width = std::min(tasks.width, C - first);
       const T* base = x + n * positions * C + first;
-      const Index rows = std::max<Index>(8, BLOCK / width);
+      // from C, not the task's width: the result must not depend on the number of threads
+      const Index rows = std::min<Index>(128, std::max<Index>(8, BLOCK / C));
       float *sum = sums.data(), *rest = rests.data(), *middle = centre.data();
       std::fill(means.begin(), means.end(), 0.0);
       std::fill(squares.begin(), squares.end(), 0.0);

@@ -9,6 +9,7 @@ exported graphs hold the operators that every runtime knows.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -26,13 +27,13 @@ class _Plain(Norm):
         check_input(x, self.num_features, self.spatial_dims, type(self).__name__)
         if not self._is_native(x):
             return self._normalize(x, residual, relu)
-        y: Tensor = super(Norm, self).forward(x)
+        y: Tensor = super(Norm, self).forward(x).to(x.dtype)  # autocast may have widened it
         if residual is not None:
             y = y + residual
         return y.relu_() if relu else y
 
     def _is_native(self, x: Tensor) -> bool:
-        return x.shape[2:].numel() > 1 and not has_kernels(x)
+        return math.prod(x.shape[2:]) > 1 and not has_kernels(x)
 
 
 class BN(_Plain, nn.BatchNorm2d):
@@ -72,8 +73,10 @@ class BN(_Plain, nn.BatchNorm2d):
         if x.numel() == 0 or (self.sync and self.training):
             return False
         uses_batch = self.training or self.running_mean is None
-        # on a GPU cuDNN's own kernel is hard to beat
-        return not (uses_batch and x.device.type == "cpu" and has_kernels(x))
+        # On a GPU cuDNN's kernel stays; on a CPU the tables cost more than the passes save in
+        # maps that fit the cache (measured).
+        large_on_cpu = x.device.type == "cpu" and x.numel() >= 2**20
+        return not (uses_batch and large_on_cpu and has_kernels(x))
 
 
 class IN(_Plain, nn.InstanceNorm2d):
@@ -87,6 +90,10 @@ class IN(_Plain, nn.InstanceNorm2d):
 
     def learned(self) -> tuple[Tensor, ...]:
         return (self.weight, self.bias) if self.affine else ()
+
+    def _is_native(self, x: Tensor) -> bool:
+        # torch's instance norm would return channels_last as planes
+        return super()._is_native(x) and x.is_contiguous()
 
     def algebra(self, moments: Moments, *learned: Tensor) -> tuple[Tensor, Tensor]:
         scale = torch.rsqrt(moments.var + self.eps)
@@ -102,7 +109,7 @@ class GN(_Plain, nn.GroupNorm):
     def __init__(
         self, num_features: int, num_groups: int = 32, eps: float = 1e-5, affine: bool = True
     ) -> None:
-        check_num_features(num_features, "GN")
+        check_num_features(num_features, type(self).__name__)
         if num_groups < 1 or num_features % num_groups:
             raise ValueError(
                 f"GN: {num_features} channels do not divide into {num_groups} groups; "
