@@ -66,6 +66,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=PACKAGES,
+    package_data={"backbones.norm": ["*.cpp"]},  # compiled at the first use
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

@@ -1,4 +1,4 @@
-"""Read checkpoint files without ever running code that they carry.
+"""Read checkpoint files without ever running code that they carry; and what to write into one.
 
 A ``.pth`` file is a pickle, and an ordinary unpickler runs whatever the pickle asks for. Here files
 go through torch's weights-only unpickler, which builds tensors and plain containers and refuses the
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import pathlib
 import pickle
@@ -22,14 +23,15 @@ import re
 import threading
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["CheckpointError", "read_checkpoint"]
+__all__ = ["CheckpointError", "checkpoint_bytes", "find_state_dict", "read_checkpoint"]
 
 
 class CheckpointError(ValueError):
@@ -67,6 +69,110 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     else:
         _check_legacy(path)
     return _read_torch(path)
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+def checkpoint_bytes(state: Mapping[str, Tensor], suffix: str, *, container: str = "") -> bytes:
+    """The content of a weights file, to be written by whoever knows how to do that safely.
+
+    Tensors that share memory (ILM's encoder has three names) stay one in a ``.pth``; a
+    ``.safetensors`` file, which knows no sharing, gets a copy under every name.
+
+    Args:
+        state: tensors by key, on any device.
+        suffix: ``.pth`` (or ``.pt``, ``.tar``) or ``.safetensors``.
+        container: key to put the state dict under, for code that expects one; safetensors files
+            are always flat.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    if suffix == ".safetensors":
+        from safetensors.torch import save
+
+        # clone: one piece of memory each, laid out in order
+        contents = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+        return save(contents, metadata={"format": "pt"})
+    if suffix not in (".pth", ".pt", ".tar"):
+        raise ValueError(f"weights are written to .pth or .safetensors files, not {suffix!r}")
+    content: Any = {key: _without_surroundings(value.detach()) for key, value in state.items()}
+    buffer = io.BytesIO()
+    torch.save({container: content} if container else content, buffer)
+    return buffer.getvalue()
+
+
+def _without_surroundings(value: Tensor) -> Tensor:
+    """A slice of a larger tensor would be saved with all of it."""
+    return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+
+
+# ------------------------------------------------------------------ the state dict in a checkpoint
+
+# 'ict' is the end of 'state_dict': early IBN-Net files cut "module." off this key too.
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "ict", "params")
+
+
+def find_state_dict(
+    checkpoint: Mapping[str, Any], source: str
+) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """The state dict inside what a trainer saved.
+
+    Args:
+        checkpoint: a state dict, or dicts around it, as :func:`read_checkpoint` returns.
+        source: what to call it in an error.
+
+    Returns:
+        The keys passed through to reach it, and its tensors (numpy arrays become tensors).
+
+    Raises:
+        CheckpointError: there is no state dict in it, or several.
+    """
+    path: list[str] = []
+    while True:
+        inner = {
+            str(key): value
+            for key, value in checkpoint.items()
+            if isinstance(value, Mapping) and _holds_tensors(value)
+        }
+        tensors = {str(k): t for k, v in checkpoint.items() if (t := _as_tensor(v)) is not None}
+        known = next((key for key in _CONTAINERS if key in inner), None)
+        if known is None and not tensors and len(inner) == 1:
+            known = next(iter(inner))
+        if known is None:
+            break
+        path.append(known)
+        checkpoint = inner[known]
+    if tensors:
+        return tuple(path), tensors
+    if inner:
+        raise CheckpointError(
+            f"{source} holds several groups of tensors ({', '.join(map(repr, inner))}); choose "
+            "one: load_weights(model, read_checkpoint(path)[key])."
+        )
+    shown = ", ".join(repr(key) for key in list(checkpoint)[:8]) or "none"
+    raise CheckpointError(
+        f"{source} holds no tensors where a state dict was expected; its keys: {shown}. "
+        "Save model.state_dict()."
+    )
+
+
+def _holds_tensors(value: Mapping[Any, Any], depth: int = 3) -> bool:
+    return any(
+        _as_tensor(item) is not None
+        or (depth > 0 and isinstance(item, Mapping) and _holds_tensors(item, depth - 1))
+        for item in value.values()
+    )
+
+
+def _as_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        native = value.astype(value.dtype.newbyteorder("="), copy=True)
+        return torch.from_numpy(native.view(np.ndarray))
+    return None
 
 
 # ------------------------------------------------------------------------------ what is this file?

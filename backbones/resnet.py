@@ -1,109 +1,51 @@
-"""One ResNet: the norm, IBN-a and IBN-b, strides, dilations and frozen stages are arguments.
+"""One ResNet: depth, norm, IBN-a and IBN-b, SE, groups, stem, pre-activation are arguments.
 
 Papers: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
 https://arxiv.org/abs/1512.03385; IBN-a and IBN-b: Pan et al., ECCV 2018,
-https://arxiv.org/abs/1807.09441. The bottleneck strides on its 3x3 convolution, as torchvision's.
+https://arxiv.org/abs/1807.09441; the networks of SN: Luo et al., ICLR 2019,
+https://arxiv.org/abs/1806.10779; those of ILM: Jia et al., CVPR 2019,
+https://arxiv.org/abs/1904.03516. The blocks and their papers stand in ``blocks.py``.
 
-Parameter names and shapes are those of torchvision and of the published IBN-Net files. Deviation
-from the latter: average pooling is adaptive, so that any input size works (equal at 224x224).
+Parameter names are always torchvision's, where shapes are, too: the norms of SN's networks are
+``bn1`` and not ``sn1``, shortcuts are ``downsample``, the classifier is ``fc``. Deviation from the
+authors' networks: average pooling is adaptive, so that any input size works (equal at theirs).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from .norm import build_norm
+from .backbone import Backbone, NormSpec, reset_convolutions
+from .blocks import (
+    BasicBlock,
+    BlockType,
+    Bottleneck,
+    PreactBasicBlock,
+    PreactBottleneck,
+    conv3x3,
+    make_stage,
+)
+from .norm import build_norm, norm_relu
 from .registry import MODELS
-from .weights import load_weights
 
-NormSpec = str | dict[str, Any]
+BlockName = Literal["basic", "bottleneck"]
 
-
-class BasicBlock(nn.Module):
-    """3x3, 3x3; ResNet-18 and -34."""
-
-    expansion: ClassVar[int] = 1
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        norm: NormSpec = "bn",
-        first_norm: NormSpec | None = None,
-        output_norm: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv1 = _conv3x3(in_channels, width, stride, dilation)
-        self.bn1 = build_norm(first_norm or norm, width)
-        self.conv2 = _conv3x3(width, width, 1, dilation)
-        self.bn2 = build_norm(norm, width)
-        self.downsample = _shortcut(in_channels, width, stride, norm)
-        if output_norm is not None:
-            self.IN = output_norm
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return _join(self, out, x)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 to four times the width; ResNet-50, -101 and -152."""
-
-    expansion: ClassVar[int] = 4
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        norm: NormSpec = "bn",
-        first_norm: NormSpec | None = None,
-        output_norm: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        out_channels = width * self.expansion
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = build_norm(first_norm or norm, width)
-        self.conv2 = _conv3x3(width, width, stride, dilation)
-        self.bn2 = build_norm(norm, width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = build_norm(norm, out_channels)
-        self.downsample = _shortcut(in_channels, out_channels, stride, norm)
-        if output_norm is not None:
-            self.IN = output_norm
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return _join(self, out, x)
-
-
-ARCHITECTURES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-    152: (Bottleneck, (3, 8, 36, 3)),
+ARCHITECTURES: dict[int, tuple[BlockName, tuple[int, int, int, int]]] = {
+    18: ("basic", (2, 2, 2, 2)),
+    34: ("basic", (3, 4, 6, 3)),
+    50: ("bottleneck", (3, 4, 6, 3)),
+    101: ("bottleneck", (3, 4, 23, 3)),
+    152: ("bottleneck", (3, 8, 36, 3)),
 }
 WIDTHS = (64, 128, 256, 512)
 
 
 @MODELS.register_module()
-class ResNet(BaseModule):
+class ResNet(Backbone):
     """ResNet with its norms as an argument.
 
     Args:
@@ -111,18 +53,29 @@ class ResNet(BaseModule):
         ibn: None; 'a': the first norm of every block of layers 1 to 3 is IBN; 'b': the stem's norm
             is IN, and IN follows the addition in the last block of layers 1 and 2 (its logits do
             not change when the input's contrast does).
-        norm: every other norm; a name or dict for ``build_norm``.
+        norm: every other norm; a name or dict for ``build_norm``. With ``ibn`` it is a batch norm.
+        se: squeeze and excite (reduction 16) before each addition.
+        groups, base_width: of the bottlenecks' 3x3 convolutions; ResNeXt's are 32 and 4.
+        stem: '7x7' with stride 2 and max-pooling, or '3x3' with neither, for small images.
+        preact: norm and ReLU before each convolution (ResNet v2, as SN's authors have it):
+            shortcuts are bare convolutions of the activation, and ``bn_out`` with ReLU follows
+            layer4. The maps of layers 1 to 3 are then sums that no ReLU has seen.
+        block: 'basic' or 'bottleneck' in place of what the depth implies. In the published code of
+            ILM-Norm the 3x3-stem networks of depth 50 and 152 are built of basic blocks by
+            mistake (50 equals 34); ``block="basic"`` gives those.
+        last_gamma: the weight of each block's last norm starts at 0 (SN's networks v1).
+        dropout: share of the pooled features that training drops before the classifier.
         strides, dilations: of the four stages; a stage's first block takes the stride, all its
             blocks the dilation. Output stride 16 is ``strides=(1, 2, 2, 1)`` with
             ``dilations=(1, 1, 1, 2)``.
         last_stride: stride of layer4, overriding ``strides[3]``; 1 is usual in re-identification.
-        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and layers 1 to k: no gradient,
-            norms in eval mode.
-        norm_eval: keep all batch norms in eval mode while training.
-        out_indices: stages whose maps are returned where ``num_classes`` is 0.
-        num_classes: outputs of the classifier; 0 returns a tuple of feature maps instead.
+        frozen_stages, norm_eval, out_indices, num_classes, init_cfg: see :class:`Backbone`; stages
+            are layers 1 to 4.
         in_channels: of the image.
-        init_cfg: mmengine initialisation, e.g. ``dict(type='Pretrained', checkpoint=...)``.
+
+    Raises:
+        ValueError: an argument out of range, arguments that exclude each other, or a norm that
+            does not fit a layer's channels.
 
     Attributes:
         out_channels: channels of each returned map. reductions: its stride against the image.
@@ -136,6 +89,14 @@ class ResNet(BaseModule):
         *,
         ibn: Literal["a", "b"] | None = None,
         norm: NormSpec = "bn",
+        se: bool = False,
+        groups: int = 1,
+        base_width: int = 64,
+        stem: Literal["7x7", "3x3"] = "7x7",
+        preact: bool = False,
+        block: BlockName | None = None,
+        last_gamma: bool = False,
+        dropout: float = 0.0,
         strides: Sequence[int] = (1, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1),
         last_stride: int | None = None,
@@ -146,141 +107,162 @@ class ResNet(BaseModule):
         in_channels: int = 3,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        _check(depth, ibn, strides, dilations, frozen_stages, out_indices)
+        super().__init__(
+            out_indices=out_indices,
+            num_classes=num_classes,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            init_cfg=init_cfg,
+        )
+        _check_choices(depth, ibn, stem, block, strides, dilations, dropout)
+        block_name, num_blocks = ARCHITECTURES[depth]
+        block_name = block or block_name
+        _check_block(block_name, groups, base_width, preact, ibn, se, last_gamma)
         strides = (*strides[:3], strides[3] if last_stride is None else last_stride)
-        block, num_blocks = ARCHITECTURES[depth]
-        self.depth, self.ibn = depth, ibn
-        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
-        self.out_indices, self.num_classes = tuple(out_indices), num_classes
+        self.depth, self.ibn, self.preact = depth, ibn, preact
 
-        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        if stem == "7x7":
+            self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        else:
+            self.conv1 = conv3x3(in_channels, 64)
         self.bn1 = build_norm("in" if ibn == "b" else norm, 64)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "7x7" else nn.Identity()
 
-        channels = 64
+        block_type = _block_type(block_name, preact)
+        options: dict[str, Any] = {"norm": norm}
+        if not preact:
+            options["se"] = se
+        if block_type is Bottleneck:
+            options |= {"groups": groups, "base_width": base_width}
+        first_norm = ibn_in_place_of(norm) if ibn else None
+        channels = [64] + [width * block_type.expansion for width in WIDTHS]
         for stage in range(4):
-            out_channels = WIDTHS[stage] * block.expansion
-            blocks: list[nn.Module] = []
-            for index in range(num_blocks[stage]):
-                is_last = index == num_blocks[stage] - 1
-                blocks.append(
-                    block(
-                        channels,
-                        WIDTHS[stage],
-                        stride=strides[stage] if index == 0 else 1,
-                        dilation=dilations[stage],
-                        norm=norm,
-                        first_norm="ibn" if ibn == "a" and stage < 3 else None,
-                        output_norm=build_norm("in", out_channels)
-                        if ibn == "b" and stage < 2 and is_last
-                        else None,
-                    )
-                )
-                channels = out_channels
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-
-        self.out_channels = tuple(WIDTHS[i] * block.expansion for i in self.out_indices)
-        self.reductions = tuple(4 * math.prod(strides[: i + 1]) for i in self.out_indices)
+            if ibn == "a":
+                options["first_norm"] = first_norm if stage < 3 else None
+            layer = make_stage(
+                block_type,
+                channels[stage],
+                WIDTHS[stage],
+                num_blocks[stage],
+                strides[stage],
+                dilation=dilations[stage],
+                output_norm="in" if ibn == "b" and stage < 2 else None,
+                **options,
+            )
+            self.add_module(f"layer{stage + 1}", layer)
+        if preact:
+            self.bn_out = build_norm(norm, channels[-1])
         if num_classes:
             self.avgpool = nn.AdaptiveAvgPool2d(1)
-            self.fc = nn.Linear(512 * block.expansion, num_classes)
+            self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+            self.fc = nn.Linear(channels[-1], num_classes)
 
-        self._reset_parameters()
-        self._freeze()
+        reset_convolutions(self)
+        if last_gamma:
+            _zero_last_weights(self)
+        first = 4 if stem == "7x7" else 1
+        self._finish(channels[1:], [first * math.prod(strides[: i + 1]) for i in range(4)])
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        maps = []
-        last = 3 if self.num_classes else max(self.out_indices)
-        for stage in range(last + 1):
-            x = getattr(self, f"layer{stage + 1}")(x)
-            if stage in self.out_indices:
-                maps.append(x)
-        if self.num_classes:
-            return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
-        return tuple(maps)
+    def _stem(self, x: Tensor) -> Tensor:
+        stem: Tensor = self.maxpool(norm_relu(self.bn1, self.conv1(x)))
+        return stem
 
-    def init_weights(self) -> None:
-        """As mmengine's, but a pretrained checkpoint is loaded whole, and never unpickled."""
-        if isinstance(self.init_cfg, dict) and self.init_cfg.get("type") == "Pretrained":
-            load_weights(self, self.init_cfg["checkpoint"])
-            self._is_init = True
-        else:
-            super().init_weights()
+    def _stage(self, x: Tensor, index: int) -> Tensor:
+        x = getattr(self, f"layer{index + 1}")(x)
+        return norm_relu(self.bn_out, x) if self.preact and index == 3 else x
 
-    def train(self, mode: bool = True) -> ResNet:
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+    def _classify(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.dropout(self.avgpool(x).flatten(1)))
+        return logits
 
-    def _freeze(self) -> None:
-        stages = ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]
-        for name in stages[: self.frozen_stages + 2 if self.frozen_stages >= 0 else 0]:
-            getattr(self, name).eval().requires_grad_(False)
-
-    def _reset_parameters(self) -> None:
-        """N(0, sqrt(2 / (k * k * out_channels))), norms 1 and 0, as the authors'."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = math.prod(module.kernel_size) * module.out_channels
-                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+    def _parts(self, stage: int) -> Iterable[nn.Module]:
+        names = ["conv1", "bn1"] if stage == 0 else [f"layer{stage}"]
+        if self.preact and stage == 4:
+            names.append("bn_out")
+        return [getattr(self, name) for name in names]
 
 
-def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
-    return nn.Conv2d(
-        in_channels,
-        out_channels,
-        3,
-        stride=stride,
-        padding=dilation,
-        dilation=dilation,
-        bias=False,
-    )
+def ibn_in_place_of(norm: NormSpec) -> dict[str, Any]:
+    """The IBN layer where ``norm`` would stand: same eps, momentum and synchronisation.
+
+    Raises:
+        ValueError: ``norm`` is no batch norm.
+    """
+    arguments: dict[str, Any] = {"type": norm} if isinstance(norm, str) else dict(norm)
+    name = str(arguments.get("type", "")).lower().removeprefix("backbones.")
+    if name not in ("bn", "syncbn"):
+        raise ValueError(
+            f"ibn mixes instance and batch norm, so the other norms are 'bn' or 'syncbn', got "
+            f"norm={norm!r}; leave one of the two arguments out"
+        )
+    return arguments | {"type": name.replace("bn", "ibn")}
 
 
-def _shortcut(
-    in_channels: int, out_channels: int, stride: int, norm: NormSpec
-) -> nn.Sequential | None:
-    if stride == 1 and in_channels == out_channels:
-        return None
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
-        build_norm(norm, out_channels),
-    )
+def _block_type(name: BlockName, preact: bool) -> BlockType:
+    if preact:
+        return PreactBasicBlock if name == "basic" else PreactBottleneck
+    return BasicBlock if name == "basic" else Bottleneck
 
 
-def _join(block: BasicBlock | Bottleneck, out: Tensor, x: Tensor) -> Tensor:
-    """Add the shortcut, then IBN-b's norm if the block has one, then ReLU."""
-    out += x if block.downsample is None else block.downsample(x)
-    if hasattr(block, "IN"):
-        out = block.IN(out)
-    activated: Tensor = block.relu(out)
-    return activated
+def _zero_last_weights(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, (BasicBlock, Bottleneck)):
+            weight = getattr(module.last_norm, "weight", None)
+            if weight is None:
+                raise ValueError(
+                    f"ResNet: last_gamma sets the norms' weight to 0, and "
+                    f"{type(module.last_norm).__name__} has none; use last_gamma=False"
+                )
+            nn.init.zeros_(weight)
 
 
-def _check(
+def _check_choices(
     depth: int,
     ibn: str | None,
+    stem: str,
+    block: str | None,
     strides: Sequence[int],
     dilations: Sequence[int],
-    frozen_stages: int,
-    out_indices: Sequence[int],
+    dropout: float,
 ) -> None:
     if depth not in ARCHITECTURES:
         raise ValueError(f"ResNet: depth must be one of {sorted(ARCHITECTURES)}, got {depth}")
     if ibn not in (None, "a", "b"):
         raise ValueError(f"ResNet: ibn must be None, 'a' or 'b', got {ibn!r}")
+    if stem not in ("7x7", "3x3"):
+        raise ValueError(f"ResNet: stem must be '7x7' or '3x3', got {stem!r}")
+    if block not in (None, "basic", "bottleneck"):
+        raise ValueError(f"ResNet: block must be None, 'basic' or 'bottleneck', got {block!r}")
     if len(strides) != 4 or len(dilations) != 4:
         raise ValueError(
             f"ResNet: strides and dilations name four stages, got {strides} and {dilations}"
         )
-    if not -1 <= frozen_stages <= 4:
-        raise ValueError(f"ResNet: frozen_stages is -1 (none) to 4 (all), got {frozen_stages}")
-    if not out_indices or any(i not in range(4) for i in out_indices):
-        raise ValueError(f"ResNet: out_indices are stages 0 to 3, at least one, got {out_indices}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"ResNet: dropout is a share, 0 to below 1, got {dropout}")
+
+
+def _check_block(
+    block: BlockName,
+    groups: int,
+    base_width: int,
+    preact: bool,
+    ibn: str | None,
+    se: bool,
+    last_gamma: bool,
+) -> None:
+    grouped = (groups, base_width) != (1, 64)
+    if grouped and block == "basic":
+        raise ValueError(
+            f"ResNet: a basic block has no groups, got groups={groups}, base_width={base_width}; "
+            "use depth 50, 101 or 152, or block='bottleneck'"
+        )
+    if groups < 1 or WIDTHS[0] * base_width < 64:
+        raise ValueError(
+            f"ResNet: groups and base_width are 1 or more, got {groups} and {base_width}"
+        )
+    other = {"ibn": ibn, "se": se, "groups": grouped, "last_gamma": last_gamma}
+    refused = [name for name, given in other.items() if given]
+    if preact and refused:
+        raise ValueError(
+            f"ResNet: the pre-activation network has no {', '.join(refused)}; use preact=False"
+        )

@@ -1,28 +1,28 @@
 """Load checkpoints of many origins into our networks, completely or not at all.
 
 Loading goes in three steps: find the state dict inside what was given, bring its keys into our
-layout (:data:`RULES`, a list of small named rules), compare every key and shape with the model.
-Only when all of it is known to fit is the first tensor copied. What happened is told by a
-:class:`LoadReport`; nothing is skipped in silence.
+layout (:data:`~backbones.layouts.RULES`, a list of small named rules), compare every key and shape
+with the model. Only when all of it is known to fit is the first tensor copied. What happened is
+told by a :class:`LoadReport`; nothing is skipped in silence.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import CheckpointError, read_checkpoint
+from .checkpoint import CheckpointError, find_state_dict, read_checkpoint
 from .download import OFFICIAL_WEIGHTS, DownloadError, OfficialWeights, official_weights
-from .recognise import Shape, recognise
+from .layouts import RULES, KeyRule, translate
+from .norm import SN
+from .recognise import PLAIN, SN_WITHOUT_BN, Architecture, Shape, recognise
+from .recognise import SN as SN_WITH_BN
 
 __all__ = [
     "OFFICIAL_WEIGHTS",
@@ -43,7 +43,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What :func:`load_weights` found. Keys are the model's, except where noted."""
+    """What :func:`load_weights` or :func:`init_from_plain` found and did.
+
+    Keys are the model's, except where noted.
+    """
 
     source: str
     """Where the weights came from."""
@@ -58,12 +61,17 @@ class LoadReport:
     """Key -> (shape in the model, shape in the checkpoint)."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Key in the checkpoint -> key in the model."""
-    dropped: tuple[str, ...] = ()
-    """Keys of the checkpoint that a rule left aside: other parts of a larger model."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Key of the checkpoint that was left aside on purpose -> why."""
     tolerated: dict[str, str] = field(default_factory=dict)
     """Missing or unexpected key -> why it is no error."""
     diagnosis: tuple[str, ...] = ()
     """What probably went wrong, and what to do."""
+    mapped: dict[str, str] = field(default_factory=dict)
+    """Only of :func:`init_from_plain`: key -> what of the plain weights went there, where that is
+    not simply the tensor of the same name."""
+    notes: tuple[str, ...] = ()
+    """Only of :func:`init_from_plain`: what was done with each kind of norm."""
 
     @property
     def ok(self) -> bool:
@@ -78,6 +86,7 @@ class LoadReport:
         total = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [f"{self.source}: {len(self.loaded)} of the model's {total} tensors match"]
         lines += [f"  {text}" for text in self.diagnosis]
+        lines += [f"  {text}" for text in self.notes]
         if self.layout:
             lines.append(f"  layout: {', '.join(self.layout)}")
         shapes = [f"{k} (model {m}, checkpoint {c})" for k, (m, c) in self.mismatched.items()]
@@ -87,7 +96,9 @@ class LoadReport:
         for reason in dict.fromkeys(self.tolerated.values()):
             keys = [key for key, why in self.tolerated.items() if why == reason]
             lines += _listed(f"tolerated, {reason}", keys, limit)
-        lines += _listed("left aside, other parts of a larger model", self.dropped, limit)
+        for reason in dict.fromkeys(self.dropped.values()):
+            keys = [key for key, why in self.dropped.items() if why == reason]
+            lines += _listed(f"left aside, {reason}", keys, limit)
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -136,42 +147,103 @@ def load_weights(
         FileNotFoundError, CheckpointError: the source cannot be read, or holds no state dict.
         WeightsMismatchError: the weights do not fit; the model is then exactly as before.
     """
+    name, containers, given = open_source(source)
+    model = unwrapped(model)
+    targets = tensors_of(model)
+    ours = translate(given, set(targets))
+    for key, value in ours.state.items():
+        check_kind(key, value, targets.get(key), name)
+    report = LoadReport(
+        source=name,
+        layout=(*containers, *ours.rules),
+        renamed=ours.renamed,
+        dropped=ours.dropped,
+        tolerated=_names_of_the_same(targets, ours.state, name),
+    )
+    report = _compare(_shapes(targets), _shapes(ours.state), report)
+    return finish(model, targets, ours.state, report, strict=strict)
+
+
+def open_source(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+) -> tuple[str, tuple[str, ...], dict[str, Tensor]]:
+    """(what to call the source, the containers passed through, its tensors by key)."""
     if isinstance(source, nn.Module):
         raise TypeError("source is a network; pass its state_dict(), or the path of a checkpoint")
     if isinstance(source, Mapping):
         name, checkpoint = "the given state dict", source
     else:
         name, checkpoint = str(source), _read(source)
-    containers, state = _find_state_dict(checkpoint, name)
-    model = _unwrapped(model)
+    containers, state = find_state_dict(checkpoint, name)
+    return name, tuple(f"inside {key!r}" for key in containers), state
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model's state, which share its memory."""
     targets = {key: value for key, value in model.state_dict().items() if torch.is_tensor(value)}
     if any(value.is_meta for value in targets.values()):
         raise ValueError(
             "the model is on the meta device and holds no memory to load into; call "
             "model.to_empty(device=...) first"
         )
-    layout, keys, dropped = _translate(list(state), set(targets))
-    state = {new: state[old] for old, new in keys.items()}
-    for key, value in state.items():
-        _check_kind(key, value, targets.get(key), name)
-    report = _compare(
-        {key: tuple(value.shape) for key, value in targets.items()},
-        {key: tuple(value.shape) for key, value in state.items()},
-        LoadReport(
-            source=name,
-            layout=(*(f"inside {key!r}" for key in containers), *layout),
-            renamed={old: new for old, new in keys.items() if old != new},
-            dropped=dropped,
-        ),
-    )
+    return targets
+
+
+def finish(
+    model: nn.Module,
+    targets: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+    report: LoadReport,
+    *,
+    strict: bool,
+) -> LoadReport:
+    """Refuse, or copy ``values`` for all keys in ``report.loaded``; the report is logged."""
     if not report.loaded or (strict and not report.ok):
         raise WeightsMismatchError(report)
-    _copy({key: (targets[key], state[key]) for key in report.loaded})
+    _copy({key: (targets[key], values[key]) for key in report.loaded})
+    loaded = set(report.loaded)
+    for name, module in model.named_modules():
+        if isinstance(module, SN) and f"{name}.running_mean".lstrip(".") in loaded:
+            module.batches_added = 0  # the buffers hold statistics now, not sums
     if report.ok:
         logger.info("%s", report)
     else:
         logger.warning("loaded only what fits.\n%s", report.summary(limit=None))
     return report
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+def _names_of_the_same(
+    targets: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> dict[str, str]:
+    """Keys that may be missing, since the same memory is loaded under another name.
+
+    ILM's encoder has three names; files written without sharing keep only one of them.
+    """
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for key, value in targets.items():
+        if value.numel():
+            memory = (value.device, value.data_ptr(), value.shape, value.stride())
+            groups.setdefault(memory, []).append(key)
+    tolerated: dict[str, str] = {}
+    for keys in groups.values():
+        present = [key for key in keys if key in state]
+        if len(keys) == 1 or not present:
+            continue
+        first = state[present[0]]
+        for key in present[1:]:
+            if state[key].shape == first.shape and not torch.equal(state[key], first):
+                raise CheckpointError(
+                    f"{source}: {present[0]!r} and {key!r} are one tensor in the model, but differ "
+                    "in the checkpoint. It was written by something else, or edited: make them "
+                    "equal."
+                )
+        missing = [key for key in keys if key not in state]
+        tolerated |= dict.fromkeys(missing, "another name of a tensor that is there")
+    return tolerated
 
 
 def _read(source: str | os.PathLike[str]) -> dict[str, Any]:
@@ -188,7 +260,7 @@ def _read(source: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileNotFoundError(f"{error}{hint}") from None
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside DataParallel, DistributedDataParallel or torch.compile."""
     while True:
         inner = getattr(model, "_orig_mod", None)
@@ -209,63 +281,7 @@ def _copy(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> None:
             target.copy_(value)
 
 
-# ------------------------------------------------------------------ the state dict in a checkpoint
-
-# 'ict' is the end of 'state_dict': early IBN-Net files cut "module." off this key too.
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "ict", "params")
-
-
-def _find_state_dict(
-    checkpoint: Mapping[str, Any], source: str
-) -> tuple[list[str], dict[str, Tensor]]:
-    """(names of the containers passed through, tensors by key)."""
-    path: list[str] = []
-    while True:
-        inner = {
-            str(key): value
-            for key, value in checkpoint.items()
-            if isinstance(value, Mapping) and _holds_tensors(value)
-        }
-        tensors = {str(k): t for k, v in checkpoint.items() if (t := _as_tensor(v)) is not None}
-        known = next((key for key in _CONTAINERS if key in inner), None)
-        if known is None and not tensors and len(inner) == 1:
-            known = next(iter(inner))
-        if known is None:
-            break
-        path.append(known)
-        checkpoint = inner[known]
-    if tensors:
-        return path, tensors
-    if inner:
-        raise CheckpointError(
-            f"{source} holds several groups of tensors ({', '.join(map(repr, inner))}); choose "
-            "one: load_weights(model, read_checkpoint(path)[key])."
-        )
-    shown = ", ".join(repr(key) for key in list(checkpoint)[:8]) or "none"
-    raise CheckpointError(
-        f"{source} holds no tensors where a state dict was expected; its keys: {shown}. "
-        "Save model.state_dict()."
-    )
-
-
-def _holds_tensors(value: Mapping[Any, Any], depth: int = 3) -> bool:
-    return any(
-        _as_tensor(item) is not None
-        or (depth > 0 and isinstance(item, Mapping) and _holds_tensors(item, depth - 1))
-        for item in value.values()
-    )
-
-
-def _as_tensor(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        native = value.astype(value.dtype.newbyteorder("="), copy=True)
-        return torch.from_numpy(native.view(np.ndarray))
-    return None
-
-
-def _check_kind(key: str, value: Tensor, target: Tensor | None, source: str) -> None:
+def check_kind(key: str, value: Tensor, target: Tensor | None, source: str) -> None:
     """Refuse tensors whose numbers would mean something else after the copy."""
     plain = value.layout == torch.strided and not (value.is_quantized or value.is_complex())
     quantised = target is not None and target.is_floating_point() > value.is_floating_point()
@@ -274,99 +290,6 @@ def _check_kind(key: str, value: Tensor, target: Tensor | None, source: str) -> 
             f"{source}: {key!r} is {value.dtype} ({value.layout}); expected ordinary dense float "
             "tensors. If the checkpoint is quantised or sparse, take the original one."
         )
-
-
-# ------------------------------------------------------------------------------------ key layouts
-
-
-@dataclass(frozen=True)
-class KeyRule:
-    """How the keys of one kind of checkpoint become ours."""
-
-    name: str
-    applies: Callable[[Collection[str], Collection[str]], bool]
-    """(keys of the checkpoint so far, keys of the model) -> whether to use this rule."""
-    rename: Callable[[str], str | None]
-    """Key -> our key, or None to leave the key aside."""
-
-
-def _wrapper(component: str, origin: str) -> KeyRule:
-    """A part of the dotted name that a wrapper put in, wherever it stands."""
-    pattern = re.compile(rf"(^|\.){component}\.")
-
-    def applies(keys: Collection[str], model_keys: Collection[str]) -> bool:
-        return any(map(pattern.search, keys)) and not any(map(pattern.search, model_keys))
-
-    def rename(key: str) -> str:
-        while pattern.search(key):
-            key = pattern.sub(r"\1", key)
-        return key
-
-    return KeyRule(f"'{component}.' removed ({origin})", applies, rename)
-
-
-def _subtree(prefix: str, origin: str) -> KeyRule:
-    """The network is one part of the saved model; the other parts are left aside."""
-
-    def applies(keys: Collection[str], model_keys: Collection[str]) -> bool:
-        if any(key.startswith(prefix) for key in model_keys):
-            return False
-        tops = {key.partition(".")[0] for key in model_keys}
-        # Anywhere below the prefix, because another one may follow ("model.backbone.conv1").
-        inner = (key.removeprefix(prefix).split(".") for key in keys if key.startswith(prefix))
-        return any(not tops.isdisjoint(parts) for parts in inner)
-
-    def rename(key: str) -> str | None:
-        return key.removeprefix(prefix) if key.startswith(prefix) else None
-
-    return KeyRule(f"only '{prefix}' taken ({origin})", applies, rename)
-
-
-def _pattern(name: str, pattern: str, replacement: str) -> KeyRule:
-    """Keys that match ``pattern`` are rewritten, if the model has no such keys itself."""
-    compiled = re.compile(pattern)
-
-    def applies(keys: Collection[str], model_keys: Collection[str]) -> bool:
-        return any(map(compiled.search, keys)) and not any(map(compiled.search, model_keys))
-
-    return KeyRule(name, applies, lambda key: compiled.sub(replacement, key))
-
-
-RULES: list[KeyRule] = [
-    _wrapper("module", "DataParallel"),
-    _wrapper("_orig_mod", "torch.compile"),
-    _subtree("model.", "a wrapping trainer"),
-    _subtree("backbone.", "the backbone of a larger model"),
-    _subtree("base.", "the backbone of a re-ID baseline"),
-    _subtree("encoder_q.", "the query encoder of MoCo"),
-    _pattern(
-        "DenseNet 'norm.1' -> 'norm1'",
-        r"(denselayer\d+\.(?:norm|relu|conv))\.(\d+)\.",
-        r"\1\2.",
-    ),
-]
-"""Tried in this order, each at most once. A further layout is one more entry."""
-
-
-def _translate(
-    keys: Collection[str], model_keys: Collection[str]
-) -> tuple[tuple[str, ...], dict[str, str], tuple[str, ...]]:
-    """(rules used, checkpoint key -> our key, checkpoint keys left aside)."""
-    current = {key: key for key in keys}
-    used: list[str] = []
-    for rule in RULES:
-        if rule.applies(set(current.values()), model_keys):
-            renamed = {old: rule.rename(new) for old, new in current.items()}
-            current = {old: new for old, new in renamed.items() if new is not None}
-            used.append(rule.name)
-    twice = [new for new, count in Counter(current.values()).items() if count > 1]
-    if twice:
-        both = [old for old, new in current.items() if new == twice[0]]
-        raise CheckpointError(
-            f"the checkpoint holds {twice[0]!r} more than once ({', '.join(both)}); "
-            "pass only the part that is meant."
-        )
-    return tuple(used), current, tuple(key for key in keys if key not in current)
 
 
 # ------------------------------------------------------------------------------------- comparison
@@ -386,30 +309,29 @@ def _compare(
         if key in checkpoint and checkpoint[key] != shape
     }
 
-    tolerated: dict[str, str] = {}
+    tolerated = dict(report.tolerated)
     for key in missing:
         norm, _, leaf = key.rpartition(".")
         if leaf == "num_batches_tracked" and f"{norm}.running_mean" in loaded:
             tolerated[key] = "the checkpoint is older than batch counters"
-    if not any(key.startswith(_CLASSIFIERS) for key in model):
-        for key in unexpected:
-            if key.startswith(_CLASSIFIERS):
-                tolerated[key] = "the model has no classifier"
-
-    found = LoadReport(
-        source=report.source,
-        layout=report.layout,
+    tolerated |= superfluous_classifier(model, unexpected)
+    found = replace(
+        report,
         loaded=loaded,
         missing=missing,
         unexpected=unexpected,
         mismatched=mismatched,
-        renamed=report.renamed,
-        dropped=report.dropped,
         tolerated=tolerated,
     )
-    if found.ok:
-        return found
-    return LoadReport(**{**vars(found), "diagnosis": _diagnose(model, checkpoint, found)})
+    return found if found.ok else replace(found, diagnosis=_diagnose(model, checkpoint, found))
+
+
+def superfluous_classifier(model: Collection[str], unexpected: Collection[str]) -> dict[str, str]:
+    """Keys of a classifier that a model without one has no use for, and why that is no error."""
+    if any(key.startswith(_CLASSIFIERS) for key in model):
+        return {}
+    found = (key for key in unexpected if key.startswith(_CLASSIFIERS))
+    return dict.fromkeys(found, "the model has no classifier")
 
 
 def _diagnose(
@@ -418,30 +340,14 @@ def _diagnose(
     """Sentences on what is probably wrong; empty if nothing is recognised."""
     ours, theirs = recognise(model), recognise(checkpoint)
     if ours and theirs and ours != theirs:
-        text = f"this looks like {theirs}; the model is {ours}."
-        if ours.norm != theirs.norm:
-            text += f" Use weights that were trained with the model's normalisation, {ours.norm}"
-            known = ours.zoo_name in OFFICIAL_WEIGHTS
-            text += f": official_weights({ours.zoo_name!r})." if known else "."
-        return (text,)
-
-    differing = set(report.missing) | set(report.unexpected) | set(report.mismatched)
-    differing -= set(report.tolerated)
-    if all(key.startswith(_CLASSIFIERS) for key in differing):
-        if report.mismatched:
-            key, (mine, given) = next(iter(report.mismatched.items()))
-            return (
-                f"another number of classes: the checkpoint has {given[0]}, the model {mine[0]} "
-                f"({key}). Create the model with num_classes={given[0]}, or with num_classes=0 "
-                "for features; strict=False keeps the model's own classifier.",
-            )
-        if report.missing and not report.unexpected:
-            return (
-                "the checkpoint has no classifier. Create the model with num_classes=0 for "
-                "features; strict=False keeps the model's own classifier.",
-            )
-        return ("the two classifiers have different names.",)
-
+        return (f"this looks like {theirs}; the model is {ours}.{_remedy(ours, theirs)}",)
+    if classifier := classifier_diagnosis(report):
+        return (classifier,)
+    if any(key.startswith("NL_") for key in report.unexpected):
+        return (
+            "the checkpoint's network has non-local blocks (NL_...), which ours has not; use one "
+            "that was trained without (fast-reid: MODEL.BACKBONE.WITH_NL False).",
+        )
     inside = _prefix_that_fits(checkpoint, model)
     if inside:
         return (f"the keys are those of a part of the model: load into model.{inside}.",)
@@ -449,6 +355,57 @@ def _diagnose(
     if outside:
         return (f"the model's keys stand under {outside!r} in the checkpoint: pass that part.",)
     return ()
+
+
+def _remedy(ours: Architecture, theirs: Architecture) -> str:
+    """What to do about weights of another network, with a space before it; may be empty."""
+    text = ""
+    if theirs.stem == "deep" != ours.stem:
+        text += (
+            " Its stem is that of ResNet-C or -D (mmseg's ResNetV1c and V1d): there is no "
+            "mapping between the two stems. Take the weights of a ResNet with one 7x7 convolution."
+        )
+    called = {"34": "50", "152 of basic blocks": "152"}.get(theirs.depth)
+    if theirs.stem == ours.stem == "3x3" and called == ours.depth:
+        text += (
+            f" ILM-Norm's CIFAR ResNet-{ours.depth} is made of basic blocks; create that network "
+            "with block='basic'."
+        )
+    if ours.norm == theirs.norm:
+        return text
+    if {SN_WITH_BN, SN_WITHOUT_BN} == {ours.norm, theirs.norm}:
+        given = theirs.norm == SN_WITH_BN
+        text += (
+            f" Its switchable norms choose among {'IN, LN and BN' if given else 'IN and LN'}. "
+            f"Create the model with norm=dict(type='SN', using_bn={given})."
+        )
+        return text
+    text += f" Use weights that were trained with the model's normalisation, {ours.norm}"
+    text += f": official_weights({ours.zoo_name!r})" if ours.zoo_name in OFFICIAL_WEIGHTS else ""
+    if theirs.norm == PLAIN and replace(theirs, norm=ours.norm) == ours:
+        return f"{text}; or start a training from these with init_from_plain(model, source)."
+    return f"{text}."
+
+
+def classifier_diagnosis(report: LoadReport) -> str:
+    """What is wrong if nothing but the classifiers differ; else empty."""
+    differing = set(report.missing) | set(report.unexpected) | set(report.mismatched)
+    differing -= set(report.tolerated)
+    if not all(key.startswith(_CLASSIFIERS) for key in differing):
+        return ""
+    if report.mismatched:
+        key, (mine, given) = next(iter(report.mismatched.items()))
+        return (
+            f"another number of classes: the checkpoint has {given[0]}, the model {mine[0]} "
+            f"({key}). Create the model with num_classes={given[0]}, or with num_classes=0 "
+            "for features; strict=False keeps the model's own classifier."
+        )
+    if report.missing and not report.unexpected:
+        return (
+            "the checkpoint has no classifier. Create the model with num_classes=0 for "
+            "features; strict=False keeps the model's own classifier."
+        )
+    return "the two classifiers have different names."
 
 
 def _prefix_that_fits(part: Collection[str], whole: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""Hooks that every trainer wants: stop safely, stop on NaN, repeatable randomness, the manifest."""
+"""Hooks that trainers want: stop safely, stop on NaN, repeatable randomness, manifest, gates."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import barrier, get_rank, is_distributed, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from backbones import clamp_gates
 
 from .atomic import write_json
 from .checkpoints import latest_checkpoint
@@ -143,6 +146,27 @@ class IterationSeedHook(Hook):
         words = np.random.SeedSequence([runner.seed, get_rank(), runner.iter]).generate_state(2)
         torch.manual_seed(int(words[0]))
         np.random.seed(int(words[1]))
+
+
+@HOOKS.register_module()
+class GateClampHook(Hook):
+    """Bring the gates of BIN back into [0, 1] after each step, as its authors do.
+
+    Paper: Nam and Kim, NeurIPS 2018, https://arxiv.org/abs/1805.07925. The authors also train
+    gates at ten times the rate and without decay, which the optimiser's config says::
+
+        paramwise_cfg=dict(custom_keys={"gate": dict(lr_mult=10, decay_mult=0)})
+
+    (``decay_mult`` needs an optimiser with a ``weight_decay``, be it 0.) A model without BIN is
+    left as it is.
+    """
+
+    # before averages of the weights are taken (NORMAL) and checkpoints written (VERY_LOW)
+    priority = "HIGH"
+
+    def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
+        model = runner.model
+        clamp_gates(model.module if is_model_wrapper(model) else model)
 
 
 @HOOKS.register_module()

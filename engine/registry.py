@@ -5,7 +5,12 @@ from mmengine.registry import Registry
 
 RUNNERS = Registry("runner", parent=_root.RUNNERS, scope="engine", locations=["engine.runner"])
 LOOPS = Registry("loop", parent=_root.LOOPS, scope="engine", locations=["engine.loops"])
-HOOKS = Registry("hook", parent=_root.HOOKS, scope="engine", locations=["engine.hooks"])
+HOOKS = Registry(
+    "hook",
+    parent=_root.HOOKS,
+    scope="engine",
+    locations=["engine.hooks", "engine.calibration_hook"],
+)
 OPTIM_WRAPPERS = Registry(
     "optim_wrapper",
     parent=_root.OPTIM_WRAPPERS,

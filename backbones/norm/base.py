@@ -63,12 +63,13 @@ def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Ten
     y = norm(x)
     if residual is not None:
         y = y + residual
-    return F.relu(y, inplace=True)
+    # never over what a hook has seen, or over x where the norm was replaced by nn.Identity
+    return F.relu(y, inplace=y is not x and not norm._forward_hooks)
 
 
 def check_num_features(num_features: Any, name: str) -> None:
     """Raises ValueError unless ``num_features`` is a positive integer."""
-    if not isinstance(num_features, int) or num_features < 1:
+    if not isinstance(num_features, int) or isinstance(num_features, bool) or num_features < 1:
         raise ValueError(
             f"{name}: num_features is the number of channels, 1 or more, got {num_features!r}"
         )

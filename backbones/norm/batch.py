@@ -13,17 +13,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .base import Norm
 from .moments import Moments
 
 
 class KeepsStatistics(Protocol):
     """torch's batch norms, and norms of ours that keep running statistics as those do."""
 
-    training: bool
-    momentum: float | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    num_batches_tracked: Tensor | None
+    @property
+    def training(self) -> bool: ...
+    @property
+    def momentum(self) -> float | None: ...
+    @property
+    def running_mean(self) -> Tensor | None: ...
+    @property
+    def running_var(self) -> Tensor | None: ...
+    @property
+    def num_batches_tracked(self) -> Tensor | None: ...
 
 
 def batch_tables(
@@ -57,16 +63,16 @@ def batch_tables(
         dtype = moments.mean.dtype
         return bn.running_mean.to(dtype), bn.running_var.to(dtype)
 
-    mean, var, count = batch_moments(moments, sync=sync, group=group)
+    mean, var, values = batch_moments(moments, sync=sync, group=group)
     if bn.training and bn.running_mean is not None and mean.numel():
-        refuse_one_value(count * moments.positions, type(bn).__name__)
+        assert bn.running_var is not None
+        refuse_one_value(values, type(bn).__name__)
         if bn.num_batches_tracked is not None and counts_batches:
             bn.num_batches_tracked.add_(1)
         momentum = bn.momentum
         if momentum is None:
             assert bn.num_batches_tracked is not None
             momentum = 1.0 / float(bn.num_batches_tracked)
-        values = count * moments.positions
         _move(bn.running_mean, mean, momentum)
         _move(bn.running_var, var * (values / (values - 1)), momentum)
     return mean, var
@@ -75,18 +81,20 @@ def batch_tables(
 def batch_moments(
     moments: Moments, *, sync: bool = False, group: Any = None
 ) -> tuple[Tensor, Tensor, Tensor | int]:
-    """Mean and variance over the samples of (N, C) moments, and the number of samples.
+    """Mean and variance over the samples of (N, C) moments, and the number of values of a channel.
 
     The variance is mean(var) + var(mean): biased if ``moments.var`` is. With ``sync`` all three are
-    of the samples of all processes, and so are the gradients.
+    of the samples of all processes, and so are the gradients; where the processes' maps differ in
+    size, every value counts the same, as in torch.
     """
-    samples = len(moments.mean)
+    positions = moments.positions
+    values = moments.mean.shape[0] * positions
     if not (sync and dist.is_available() and dist.is_initialized()):
         mean = moments.mean.mean(0)
-        return mean, (moments.var + (moments.mean - mean).square()).mean(0), samples
-    count = _total(moments.mean.new_full((1,), float(samples)), group)
-    mean = _total(moments.mean.sum(0), group) / count
-    spread = (moments.var + (moments.mean - mean).square()).sum(0)
+        return mean, (moments.var + (moments.mean - mean).square()).mean(0), values
+    count = _total(moments.mean.new_full((1,), float(values)), group)
+    mean = _total(moments.mean.sum(0) * positions, group) / count
+    spread = (moments.var + (moments.mean - mean).square()).sum(0) * positions
     return mean, _total(spread, group) / count, count
 
 
@@ -108,8 +116,8 @@ def sync_norms(model: nn.Module, group: Any = None) -> nn.Module:
     foreign networks) become ``nn.SyncBatchNorm``. Returns the model, because a batch norm at its
     top is replaced.
     """
-    if "sync" in vars(model):
-        model.sync, model.process_group = True, group  # type: ignore[assignment]
+    if isinstance(model, Norm) and "sync" in vars(model):
+        model.sync, model.process_group = True, group
     elif isinstance(model, nn.modules.batchnorm._BatchNorm):
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)
         return converted

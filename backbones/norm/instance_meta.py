@@ -10,7 +10,7 @@ and number of spatial dimensions work, and empty batches.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +76,15 @@ class ILM(Norm):
         )
 
     def learned(self) -> tuple[Tensor, ...]:
-        encoder, to_weight, to_bias = self.fc_embed[0], self.fc_weight[1], self.fc_bias[1]
-        return encoder.weight, to_weight.weight, to_bias.weight, self.weight_bias, self.bias_bias
+        linears = (self.fc_embed[0], self.fc_weight[1], self.fc_bias[1])
+        weights = (cast(nn.Linear, linear).weight for linear in linears)
+        return *weights, self.weight_bias, self.bias_bias
 
     def algebra(self, moments: Moments, *learned: Tensor) -> tuple[Tensor, Tensor]:
-        encoder, to_weight, to_bias, weight_bias, bias_bias = learned
+        # a half-precision network's moments are still float32
+        encoder, to_weight, to_bias, weight_bias, bias_bias = (
+            t.to(moments.mean.dtype) for t in learned
+        )
         keys = moments.grouped(self.num_features // KEY_CHANNELS)  # (N, C / 16)
         omega = F.linear(F.linear(keys.unbiased_var, encoder).relu(), to_weight).sigmoid()
         beta = F.linear(F.linear(keys.mean, encoder).relu(), to_bias).tanh()

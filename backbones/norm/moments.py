@@ -26,14 +26,15 @@ own; the backward finds the ReLU's mask again from x.
 
 from __future__ import annotations
 
-import math
 import functools
+import math
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import moments_cpu
 
@@ -211,7 +212,7 @@ def normalize(
     if not (torch.is_grad_enabled() and _need_gradients(x, residual, *params)):
         kernels = select_kernels(x)
         mean, var = kernels.moments(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x):
             scale, offset = algebra(Moments(mean, var, math.prod(x.shape[2:])), *params)
         return kernels.affine(x, mean, _table(scale, mean), _table(offset, mean), residual, relu)
     result: Tensor = _Normalize.apply(x, residual, algebra, relu, *params)
@@ -232,12 +233,19 @@ def select_kernels(x: Tensor) -> Kernels:
     if choice not in ("auto", "torch"):
         raise ValueError(f"BACKBONES_KERNELS is 'auto' or 'torch', got {choice!r}")
     kernels: Kernels | None = None
-    if choice == "auto" and x.device.type == "cpu" and x.dtype in moments_cpu.DTYPES:
+    if choice == "torch" or not _has_memory(x):
+        return TorchKernels()
+    if x.device.type == "cpu" and x.dtype in moments_cpu.DTYPES:
         kernels = moments_cpu.cpu_kernels()
-    elif choice == "auto" and x.device.type == "cuda":
+    elif x.device.type == "cuda":
         triton = _triton_module()
         kernels = triton.triton_kernels(x) if triton is not None else None
     return kernels or TorchKernels()
+
+
+def _has_memory(x: Tensor) -> bool:
+    """Subclasses may have none of their own (fake and distributed tensors)."""
+    return type(x) in (Tensor, nn.Parameter)
 
 
 @functools.cache
@@ -253,6 +261,13 @@ def _triton_module() -> Any:
 def has_kernels(x: Tensor) -> bool:
     """Whether the core has more than torch operations for ``x``, and may use it here."""
     return not (_is_traced() or isinstance(select_kernels(x), TorchKernels))
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Tables stay float32 whatever autocast does to the layers around."""
+    if x.device.type == "meta":
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _need_gradients(*tensors: Tensor | None) -> bool:
@@ -283,7 +298,7 @@ class _Normalize(torch.autograd.Function):
                 (mean, var, *params), (True, True, *ctx.needs_input_grad[4:]), strict=True
             )
         ]
-        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.enable_grad(), _without_autocast(x):
             moments = Moments(leaves[0], leaves[1], math.prod(x.shape[2:]))
             tables = [table.expand_as(mean) for table in algebra(moments, *leaves[2:])]
         scale, offset = (_table(table, mean) for table in tables)
@@ -339,7 +354,7 @@ def _normalize_by_autograd(
     mean = wide.mean(spatial)
     centred = wide - _plane(mean, x)
     moments = Moments(mean, centred.square().mean(spatial), math.prod(x.shape[2:]))
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x):
         scale, offset = algebra(moments, *params)
     y = centred * _plane(scale, x) + _plane(offset, x)
     if residual is not None:

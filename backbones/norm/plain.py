@@ -33,7 +33,7 @@ class _Plain(Norm):
         return y.relu_() if relu else y
 
     def _is_native(self, x: Tensor) -> bool:
-        return math.prod(x.shape[2:]) > 1 and not has_kernels(x)
+        return x.shape[0] > 0 and math.prod(x.shape[2:]) > 1 and not has_kernels(x)
 
 
 class BN(_Plain, nn.BatchNorm2d):

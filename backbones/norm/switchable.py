@@ -12,6 +12,9 @@ processes are exact in value and gradient (theirs overwrite the softmax while re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -81,7 +84,7 @@ class SN(Norm):
         self.register_buffer("running_mean", running)
         self.register_buffer("running_var", None if running is None else running.clone())
         self.batches_added = 0
-        """Batches added up since the buffers were last reset, calibrated or loaded."""
+        """Batches added up since the buffers were last calibrated or loaded; 1 if compiled."""
 
     def learned(self) -> tuple[Tensor, ...]:
         return self.mean_weight, self.var_weight, self.weight, self.bias
@@ -94,10 +97,8 @@ class SN(Norm):
         tables = {"in": (planes.mean, planes.var), "ln": (layer.mean, layer.var)}
         if self.using_bn:
             tables["bn"] = self._batch_tables(planes)  # (C,)
-        w, v = mean_weight.softmax(0), var_weight.softmax(0)
-        mean, var = 0.0, 0.0
-        for k, name in enumerate(self.statistics):
-            mean, var = mean + w[k] * tables[name][0], var + v[k] * tables[name][1]
+        means, variances = zip(*(tables[name] for name in self.statistics), strict=True)
+        mean, var = _mixed(mean_weight, means), _mixed(var_weight, variances)  # (N, C)
         scale = weight.flatten() * torch.rsqrt(var + self.eps)
         return scale, bias.flatten() + scale * (moments.mean - mean)
 
@@ -106,14 +107,13 @@ class SN(Norm):
         if not self.training:
             if self.batches_added:
                 raise RuntimeError(
-                    f"SN: the buffers hold the sums of {self.batches_added} training batches "
-                    "(using_moving_average=False), not statistics; run "
-                    "backbones.calibrate(model, loader) before evaluating"
+                    "SN: the buffers hold sums over training batches (using_moving_average=False), "
+                    "not statistics; run backbones.calibrate(model, loader) before evaluating"
                 )
             dtype = planes.mean.dtype
             return self.running_mean.flatten().to(dtype), self.running_var.flatten().to(dtype)
-        mean, var, count = batch_moments(planes, sync=self.sync, group=self.process_group)
-        refuse_one_value(count * planes.positions, "SN")
+        mean, var, values = batch_moments(planes, sync=self.sync, group=self.process_group)
+        refuse_one_value(values, "SN")
         self._keep(mean.detach(), var.detach())
         return mean, var
 
@@ -128,10 +128,11 @@ class SN(Norm):
         else:
             self.running_mean.add_(mean)
             self.running_var.add_(var + mean.square())
-            self.batches_added += 1
+            # what compiled code reads here, it is compiled for: it only notes that there are some
+            self.batches_added = 1 if torch.compiler.is_compiling() else self.batches_added + 1
 
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
         self.batches_added = 0
 
     def extra_repr(self) -> str:
@@ -139,3 +140,12 @@ class SN(Norm):
             f"{self.num_features}, {'|'.join(self.statistics)}, eps={self.eps}, "
             f"momentum={self.momentum}, using_moving_average={self.using_moving_average}"
         )
+
+
+def _mixed(logits: Tensor, tables: Sequence[Tensor]) -> Tensor:
+    """Sum of tables that broadcast to each other, weighted by the softmax of ``logits``."""
+    weights = logits.softmax(0)
+    total = weights[0] * tables[0]
+    for k in range(1, len(tables)):
+        total = total + weights[k] * tables[k]
+    return total

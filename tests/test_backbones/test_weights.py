@@ -11,15 +11,9 @@ import torch
 import torchvision
 from torch import nn
 
-from backbones import create_model
-from backbones.weights import (
-    RULES,
-    CheckpointError,
-    KeyRule,
-    LoadReport,
-    WeightsMismatchError,
-    load_weights,
-)
+from backbones import SN, create_model
+from backbones.layouts import RULES, KeyRule
+from backbones.weights import CheckpointError, LoadReport, WeightsMismatchError, load_weights
 
 
 class Net(nn.Module):
@@ -120,8 +114,16 @@ def test_report_of_a_subtree(model, state):
     assert report.layout[0] == "inside 'state_dict'"
     assert "backbone." in report.layout[1]
     assert report.renamed["backbone.conv1.weight"] == "conv1.weight"
-    assert report.dropped == ("decode_head.conv.weight",)
+    assert list(report.dropped) == ["decode_head.conv.weight"]
     assert "1 left aside, other parts of a larger model: decode_head.conv.weight" in str(report)
+
+
+def test_classifier_beside_a_backbone(model, state):
+    """mmpretrain keeps the network below 'backbone.' and its classifier in the head."""
+    given = {key.replace("fc.", "head.fc."): value for key, value in state.items()}
+    given = {k if k.startswith("head.") else f"backbone.{k}": v for k, v in given.items()}
+    assert load_weights(model, {"state_dict": given}).ok
+    assert_state(model, state)
 
 
 def test_prefix_stays_when_the_model_has_it_too(state):
@@ -175,6 +177,14 @@ def random_small(model):
     return model.state_dict()
 
 
+@pytest.mark.parametrize("first", ["sn", "gn", "in", "ln"])
+def test_norms_named_by_their_kind(model, state, first):
+    given = {key.replace("bn1.", f"{first}1."): value for key, value in state.items()}
+    report = load_weights(model, given)
+    assert_state(model, state)
+    assert report.renamed[f"{first}1.weight"] == "bn1.weight"
+
+
 def test_old_densenet_names():
     new = torchvision.models.DenseNet(8, (2, 1), 16, num_classes=3)
     expected = random_state(new)
@@ -199,7 +209,7 @@ def test_a_new_layout_is_one_more_rule(monkeypatch, model, state):
     other = {{"conv1.weight": "stem.weight"}.get(key, key): v for key, v in state.items()}
     with pytest.raises(WeightsMismatchError):
         load_weights(model, other)
-    monkeypatch.setattr("backbones.weights.RULES", [*RULES, rule])
+    monkeypatch.setattr("backbones.layouts.RULES", [*RULES, rule])
     report = load_weights(model, other)
     assert report.layout == ("stem of the other code",)
     assert report.renamed == {"stem.weight": "conv1.weight"}
@@ -245,6 +255,56 @@ def test_device_dtype_and_gradient_flags_of_the_model_stay(state):
     assert not model.conv1.weight.requires_grad
     assert model.fc.weight.requires_grad
     torch.testing.assert_close(model.fc.weight.float(), state["fc.weight"], rtol=1e-3, atol=0)
+
+
+class Twins(nn.Module):
+    """One tensor under two names, as ILM's encoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(2, 2)
+        self.b = nn.Linear(2, 2)
+        self.b.weight = self.a.weight
+
+
+@pytest.mark.parametrize("absent", ["a.weight", "b.weight"])
+def test_one_name_of_a_shared_tensor_is_enough(absent):
+    model = Twins()
+    state = random_state(model)
+    state["b.weight"] = state["a.weight"].clone()
+    expected = dict(state)
+    del state[absent]
+    report = load_weights(model, state)
+    assert report.ok
+    assert report.missing == (absent,)
+    assert report.tolerated == {absent: "another name of a tensor that is there"}
+    assert model.b.weight is model.a.weight
+    assert_state(model, expected)
+
+
+def test_a_shared_tensor_with_two_values_is_refused():
+    model = Twins()
+    before = copied(model)
+    with pytest.raises(CheckpointError, match=r"'a.weight' and 'b.weight' are one tensor"):
+        load_weights(model, random_state(model))
+    assert_state(model, before)
+
+
+def test_a_shared_tensor_must_come_under_some_name():
+    model = Twins()
+    state = {key: v for key, v in random_state(model).items() if not key.endswith("weight")}
+    with pytest.raises(WeightsMismatchError) as error:
+        load_weights(model, state)
+    assert error.value.report.missing == ("a.weight", "b.weight")
+
+
+def test_loaded_statistics_of_sn_are_no_sums():
+    model = nn.Sequential(SN(4, using_moving_average=False))
+    model(torch.randn(2, 4, 3, 3))
+    with pytest.raises(RuntimeError, match="calibrate"):
+        model.eval()(torch.randn(2, 4, 3, 3))
+    load_weights(model, prefixed(SN(4).state_dict(), "0."))
+    assert model(torch.randn(2, 4, 3, 3)).isfinite().all()
 
 
 def test_the_model_does_not_share_memory_with_the_source(model, state):
@@ -407,6 +467,96 @@ def test_plain_weights_into_ibn_and_reverse():
     assert "official_weights" not in text
     text = message(create_model("resnet18_ibn_b"), mixed.state_dict())
     assert "the model is a ResNet-18 with IBN-b" in text
+
+
+def test_plain_weights_may_start_a_training():
+    text = message(create_model("resnet18_bin"), create_model("resnet18").state_dict())
+    assert "the model is a ResNet-18 with batch-instance norm" in text
+    assert text.endswith("or start a training from these with init_from_plain(model, source).")
+    text = message(create_model("resnet34_bin"), create_model("resnet18").state_dict())
+    assert "init_from_plain" not in text
+
+
+@pytest.mark.parametrize("name", ["resnet18_sn", "resnet18_snv2"])
+def test_switchable_norm_with_and_without_bn(name):
+    with_bn = create_model(name)
+    without = create_model(name, norm={"type": "SN", "using_bn": False})
+    text = message(with_bn, without.state_dict())
+    assert "with switchable norm without BN; the model is" in text
+    assert text.endswith(
+        "choose among IN and LN. Create the model with norm=dict(type='SN', using_bn=False)."
+    )
+    assert "norm=dict(type='SN', using_bn=True)" in message(without, with_bn.state_dict())
+
+
+def test_pre_activation():
+    text = message(create_model("resnet18_sn"), create_model("resnet18_snv2").state_dict())
+    assert "a pre-activation ResNet-18 with switchable norm; the model is a ResNet-18 with" in text
+
+
+def test_ilm_of_another_base():
+    text = message(create_model("resnet18_ilm_gn"), create_model("resnet18_ilm_in").state_dict())
+    assert (
+        "a ResNet-18 with ILM norm on IN or LN; the model is a ResNet-18 with ILM norm on GN"
+        in (text)
+    )
+
+
+def test_ilm_cifar_networks_are_made_of_basic_blocks():
+    given = create_model("resnet34_3x3_bn", num_classes=10).state_dict()
+    text = message(create_model("resnet50_3x3_bn", num_classes=10), given)
+    assert "ILM-Norm's CIFAR ResNet-50 is made of basic blocks" in text
+    assert load_weights(create_model("resnet50_3x3_bn", num_classes=10, block="basic"), given).ok
+
+
+@pytest.mark.parametrize("form", ["mmseg", "timm"])
+def test_deep_stem(form):
+    given = dict(create_model("resnet18").state_dict())
+    stem = {
+        "stem.0.weight": (32, 3, 3, 3),
+        "stem.3.weight": (32, 32, 3, 3),
+        "stem.6.weight": (64, 32, 3, 3),
+    }
+    del given["conv1.weight"]
+    for key, shape in stem.items():
+        given[key if form == "mmseg" else key.replace("stem", "conv1")] = torch.zeros(shape)
+    text = message(create_model("resnet18"), given)
+    assert "a plain ResNet-18 with a deep stem of three convolutions" in text
+    assert "ResNetV1c and V1d" in text
+
+
+def test_stem_of_small_images():
+    text = message(create_model("resnet18"), create_model("resnet18_3x3_bn").state_dict())
+    assert text == (
+        "this looks like a plain ResNet-18 with a 3x3 stem; the model is a plain ResNet-18."
+    )
+
+
+def test_thin_networks():
+    text = message(
+        create_model("cifar_resnet20_bn", num_classes=10),
+        create_model("cifar_resnet14_bin", num_classes=10).state_dict(),
+    )
+    assert (
+        "a CIFAR-ResNet-14 with batch-instance norm; the model is a plain CIFAR-ResNet-20" in text
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18_sn", "resnet18_ilm_in", "cifar_resnet20_bin", "se_resnet50_ibn_a"]
+)
+def test_a_part_of_a_network_is_refused_whole(name):
+    model = create_model(name, num_classes=10)
+    state = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("layer3.")}
+    before = copied(model)
+    with pytest.raises(WeightsMismatchError, match=r"missing in the checkpoint: layer3\.0\.conv1"):
+        load_weights(model, state)
+    assert_state(model, before)
+
+
+def test_non_local_blocks(model, state):
+    state["NL_2.0.g.weight"] = torch.ones(1)
+    assert "non-local blocks" in message(model, state)
 
 
 def test_another_depth():

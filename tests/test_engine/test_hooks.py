@@ -6,8 +6,13 @@ import signal
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from torch import nn
 
-from engine.hooks import NonFiniteLossError, StoppedBySignal
+from backbones.norm import BIN
+from engine.hooks import GateClampHook, NonFiniteLossError, StoppedBySignal
+from engine.registry import HOOKS
 
 
 def test_nan_stops_with_the_images_named_and_no_checkpoint_after_it(make_runner, tmp_path) -> None:
@@ -129,3 +134,68 @@ def test_a_second_signal_ends_at_once(make_runner) -> None:
             runner.train()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class GateRecorder(Hook):
+    """Sees the gates where an average of the weights (mmengine's EMAHook) would take them."""
+
+    priority = "NORMAL"
+
+    def __init__(self) -> None:
+        self.gates: list[torch.Tensor] = []
+
+    def after_train_iter(self, runner, *_, **__) -> None:
+        self.gates.append(runner.model.norm.gate.detach().clone())
+
+
+class Gated(BaseModel):
+    """Its loss pushes one gate out at 1, and the other at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = BIN(4)
+
+    def forward(self, inputs, mode="tensor", **_):
+        y = self.norm(inputs[..., None]).square().mean()
+        pushes = self.norm.gate * torch.tensor([-1.0, 1.0, 0.0, 0.0])
+        return {"gate_loss": y + pushes.sum()} if mode == "loss" else y
+
+
+@pytest.mark.parametrize("clamps", [True, False])
+def test_gates_are_clamped_after_each_step(make_runner, tmp_path, clamps) -> None:
+    hooks = [dict(type="engine.GateClampHook")] * clamps
+    optim_wrapper = dict(
+        type="engine.AutocastOptimWrapper",
+        dtype="float32",
+        optimizer=dict(type="SGD", lr=0.1, weight_decay=1e-4),
+        paramwise_cfg=dict(custom_keys={"gate": dict(lr_mult=10, decay_mult=0)}),
+    )
+    runner = make_runner(model=Gated(), custom_hooks=hooks, optim_wrapper=optim_wrapper)
+    recorder = GateRecorder()
+    runner.register_hook(recorder)
+    runner.train()
+    gates = torch.stack(recorder.gates)
+    assert len(gates) == 12
+    inside = bool(((gates >= 0) & (gates <= 1)).all())
+    assert inside == clamps  # without the hook they do leave
+    if clamps:
+        assert gates[-1, 0] == 1 and gates[-1, 1] == 0
+    weights = torch.load(tmp_path / "run" / "epoch_2.pth", weights_only=False)["state_dict"]
+    assert torch.equal(weights["norm.gate"], gates[-1])
+
+
+def test_gates_are_found_behind_a_wrapper_and_missed_by_nobody() -> None:
+    class Runner:
+        model: nn.Module
+
+    hook, runner = HOOKS.build(dict(type="engine.GateClampHook")), Runner()
+    assert isinstance(hook, GateClampHook)
+    inner = nn.Sequential(BIN(3), nn.Linear(3, 3))
+    for model in (inner, nn.DataParallel(inner), nn.Linear(3, 3)):
+        runner.model = model
+        inner[0].gate.data.fill_(1.7)
+        before = inner[1].weight.clone()
+        hook.after_train_iter(runner, 0, data_batch=None, outputs={})
+        touched = not isinstance(model, nn.Linear)
+        assert torch.equal(inner[0].gate, torch.full((3,), 1.0 if touched else 1.7))
+        assert torch.equal(inner[1].weight, before)

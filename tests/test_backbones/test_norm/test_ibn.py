@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,23 +18,8 @@ def naive(layer: IBN, x: Tensor) -> Tensor:
     return torch.cat([norm(h.contiguous()) if norm.num_features else h for norm, h in parts], 1)
 
 
-def test_golden_training_step(golden_ibn_layer, fill_by_rule) -> None:
-    layer = fill_by_rule(IBN(64), "L.")
-    shape = (4, 64, 6, 6)
-    x = torch.tensor(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
-    gy = torch.tensor(np.random.default_rng(2).standard_normal(shape).astype(np.float32))
-    x.requires_grad_()
-    y = layer(x)
-    y.backward(gy)
-    got = {"y_train": y, "gx": x.grad}
-    got |= {f"grad/{name}": p.grad for name, p in layer.named_parameters()}
-    got |= {f"buf_after/{name}": b for name, b in layer.named_buffers()}
-    got["y_eval"] = layer.eval()(x)
-    assert got.keys() == golden_ibn_layer.keys()
-    for name, expected in golden_ibn_layer.items():
-        np.testing.assert_allclose(
-            got[name].detach().numpy(), expected, rtol=1e-4, atol=2e-5, err_msg=name
-        )
+def test_golden_training_step(check_golden_layer) -> None:
+    check_golden_layer(IBN(64), "ibn")
 
 
 @pytest.mark.parametrize("order", ["in_bn", "bn_in"])
@@ -86,13 +70,41 @@ def test_types_and_memory_formats() -> None:
         torch.testing.assert_close(y.float(), naive(copy.deepcopy(layer), x), rtol=0.02, atol=0.02)
 
 
-def test_degenerate_inputs() -> None:
+def test_one_value_per_channel() -> None:
+    """Refused in training, but not where nothing is learned from it."""
     layer = IBN(6)
-    assert layer(torch.empty(0, 6, 4, 4)).shape == (0, 6, 4, 4)
-    assert layer.BN.num_batches_tracked == 0  # nothing was seen
-    one = layer(torch.randn(1, 6, 1, 1))
-    torch.testing.assert_close(one, torch.zeros_like(one))  # a single value is its own mean
-    assert layer.BN.running_var.isfinite().all()
+    one = torch.randn(1, 6, 1, 1)
+    with pytest.raises(ValueError, match="BatchNorm2d: training needs more than one value"):
+        layer(one)
+    assert layer.BN.num_batches_tracked == 0
+    layer.BN.eval()
+    assert not layer(one)[:, :3].any()  # a single value is its own mean
+    only_in = IBN(6, ratio=1.0)
+    assert not only_in(one).any()
+
+
+@pytest.mark.parametrize("order", ["in_bn", "bn_in"])
+def test_conversion_by_torch_keeps_it_and_makes_its_batch_half_synchronous(order) -> None:
+    layer = IBN(7, ratio=0.4, order=order, momentum=0.3)
+    layer(torch.randn(2, 7, 3, 3))
+    state = copy.deepcopy(layer.state_dict())
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(layer)
+    assert converted is layer and isinstance(layer.BN, nn.SyncBatchNorm) and layer.sync
+    assert layer.BN.momentum == 0.3
+    assert list(layer.state_dict()) == list(state)
+    assert all(torch.equal(layer.state_dict()[key], value) for key, value in state.items())
+    x = torch.randn(2, 7, 3, 3)
+    plain = IBN(7, ratio=0.4, order=order, momentum=0.3)
+    plain.load_state_dict(state)
+    torch.testing.assert_close(layer(x), plain(x))
+    assert isinstance(IBN(7, sync=True).BN, nn.SyncBatchNorm) and not plain.sync
+
+
+def test_state_keys_are_those_of_the_published_files() -> None:
+    batch = ["BN.weight", "BN.bias", "BN.running_mean", "BN.running_var", "BN.num_batches_tracked"]
+    instance = ["IN.weight", "IN.bias"]
+    assert list(IBN(8).state_dict()) == instance + batch
+    assert list(IBN(8, order="bn_in").state_dict()) == batch + instance
 
 
 def test_frozen_batch_half_keeps_its_statistics() -> None:
@@ -120,18 +132,14 @@ def test_builds_from_registries_by_prefixed_name() -> None:
         assert isinstance(layer, IBN) and layer.IN.num_features == 2
 
 
-def test_builds_as_a_norm_layer_of_mmcv() -> None:
-    cnn = pytest.importorskip("mmcv.cnn", reason="the seg extra is not installed")
-    name, layer = cnn.build_norm_layer(dict(type="backbones.IBN", eps=1e-3), 8, postfix=1)
-    assert name == "bn1" and isinstance(layer, IBN) and layer.BN.eps == 1e-3
-
-
-@pytest.mark.parametrize("wrong", [dict(ratio=1.5), dict(ratio=-0.1), dict(order="bn|in")])
+@pytest.mark.parametrize(
+    "wrong", [dict(ratio=1.5), dict(ratio=-0.1), dict(ratio=float("nan")), dict(order="bn|in")]
+)
 def test_wrong_arguments(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         IBN(8, **wrong)
 
 
 def test_wrong_channels() -> None:
-    with pytest.raises(ValueError, match=r"expected \(N, 8, H, W\), got shape \(2, 6, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"\(N, 8, H, W\) or .*, got shape \(2, 6, 4, 4\)"):
         IBN(8)(torch.randn(2, 6, 4, 4))

@@ -435,6 +435,7 @@ class TestSelection:
     def test_the_core_takes_them_unless_switched_off(self, cuda, monkeypatch) -> None:
         x = cuda()
         x.device = SimpleNamespace(type="cuda")
+        monkeypatch.setattr(core, "_has_memory", lambda x: True)
         assert isinstance(select_kernels(x), TritonKernels)
         monkeypatch.setenv("BACKBONES_KERNELS", "torch")
         assert isinstance(select_kernels(x), TorchKernels)
