@@ -52,8 +52,14 @@ EXTRAS_REQUIRE = {
     "seg": ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"],
     # To be given with REIDSEG_FAISS=gpu: alone it brings both, which the first search refuses.
     "gpu": FAISS_CHOICES["gpu"],
-    "dev": ["pytest>=8", "ruff", "mypy", "scipy"],
+    # More networks, whose norms backbones.convert_norm replaces.
+    "timm": ["timm"],
+    # To write ONNX files (torch.onnx.export asks for the first two) and to run them.
+    "export": ["onnx", "onnxscript", "onnxruntime"],
 }
+# Tests of what an extra brings are skipped without it: dev has all of them but seg, the largest.
+EXTRAS_REQUIRE["dev"] = ["pytest>=8", "ruff", "mypy", "scipy"]
+EXTRAS_REQUIRE["dev"] += EXTRAS_REQUIRE["timm"] + EXTRAS_REQUIRE["export"]
 # Everything that can be installed together: not gpu, which excludes faiss-cpu.
 EXTRAS_REQUIRE["all"] = EXTRAS_REQUIRE["seg"] + EXTRAS_REQUIRE["dev"]
 

@@ -118,7 +118,7 @@ def _process(rank: int, folder: str) -> None:
             part = slice(0, first) if rank == 0 else slice(first, None)
             results[f"{name}/{share}"] = _steps(layer, *(t[part] for t in _inputs()))
 
-    for name in ("bn", "bin", "sn"):  # a group of its own is no company
+    for name in ("bn", "ibn", "bin", "sn"):  # a group of its own is no company
         layer = sync_norms(_make(name), groups[rank])
         results[f"{name}/alone"] = _steps(layer, *(t[rank : rank + 2] for t in _inputs()))
 
@@ -175,7 +175,7 @@ def test_two_processes_equal_one_large_batch(processes, name, share) -> None:
         torch.testing.assert_close(got, value, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.parametrize("name", ["bn", "bin", "sn"])
+@pytest.mark.parametrize("name", ["bn", "ibn", "bin", "sn"])
 def test_a_group_is_respected(processes, name) -> None:
     for rank, found in enumerate(processes):
         expected = _steps(_make(name), *(t[rank : rank + 2] for t in _inputs()))
