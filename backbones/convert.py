@@ -374,7 +374,7 @@ def _read_ours(module: Norm, spatial_dims: int | None) -> _Old:
             _joined(variances),
             module.BN.num_batches_tracked,
             module.sync,
-            getattr(module.BN, "process_group", None),
+            module.group,
             half=module.IN.num_features > 0,
         )
     if isinstance(module, BIN):
@@ -553,8 +553,6 @@ def _replacement(
     new = _with_activation(new, module)
     if getattr(new, "process_group", ...) is None:
         new.process_group = old.process_group
-    if isinstance(new, IBN) and new.sync:
-        new.BN.process_group = old.process_group
     new.train(module.training)
     for hooks in _HOOKS:
         setattr(new, hooks, getattr(module, hooks))

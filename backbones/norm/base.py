@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +25,8 @@ class Norm(nn.Module, ABC):
     num_features: int
     spatial_dims: tuple[int, ...] = (1, 2, 3)
     """Numbers of spatial dimensions that the input may have."""
+    has_batch_statistics: ClassVar[bool] = False
+    """Whether it can be synchronised."""
     sync: bool = False
     """Whether batch statistics are taken over all processes."""
 

@@ -112,11 +112,11 @@ def refuse_one_value(count: Tensor | float, name: str) -> None:
 def sync_norms(model: nn.Module, group: Any = None) -> nn.Module:
     """Take the batch statistics of every norm over all processes.
 
-    Norms of ours are switched in place; batch norms of torch (the batch half of IBN, and those of
-    foreign networks) become ``nn.SyncBatchNorm``. Returns the model, because a batch norm at its
-    top is replaced.
+    Norms of ours are switched in place and work on any device; those of foreign networks become
+    ``nn.SyncBatchNorm`` (for a GPU). Returns the model, because a batch norm at its top is
+    replaced.
     """
-    if isinstance(model, Norm) and "sync" in vars(model):
+    if isinstance(model, Norm) and model.has_batch_statistics:
         model.sync, model.process_group = True, group
     elif isinstance(model, nn.modules.batchnorm._BatchNorm):
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)

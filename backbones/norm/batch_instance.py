@@ -40,6 +40,8 @@ class BIN(Norm):
     Shape: (N, C, L), (N, C, H, W) or (N, C, D, H, W) -> the same.
     """
 
+    has_batch_statistics = True
+
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor

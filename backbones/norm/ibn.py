@@ -10,7 +10,7 @@ one pass through the shared core, without copies.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class IBN(Norm):
     ``norm_eval``, SyncBatchNorm conversion) finds a real one.
     """
 
+    has_batch_statistics = True
+
     def __init__(
         self,
         num_features: int,
@@ -55,20 +57,29 @@ class IBN(Norm):
         if order not in ("in_bn", "bn_in"):
             raise ValueError(f"IBN: order must be 'in_bn' or 'bn_in', got {order!r}")
         self.num_features, self.ratio, self.order = num_features, ratio, order
-        batch_norm = nn.SyncBatchNorm if sync else nn.BatchNorm2d
+        self.sync, self.process_group = sync, None
         if order == "in_bn":
             in_features = int(num_features * ratio)
             self.IN = nn.InstanceNorm2d(in_features, eps=eps, affine=True)
-            self.BN = batch_norm(num_features - in_features, eps=eps, momentum=momentum)
+            self.BN = nn.BatchNorm2d(num_features - in_features, eps=eps, momentum=momentum)
         else:  # registered in the order of the channels, as in the checkpoints
             bn_features = int(num_features * (1 - ratio))
-            self.BN = batch_norm(bn_features, eps=eps, momentum=momentum)
+            self.BN = nn.BatchNorm2d(bn_features, eps=eps, momentum=momentum)
             self.IN = nn.InstanceNorm2d(num_features - bn_features, eps=eps, affine=True)
 
     @property
-    def sync(self) -> bool:  # type: ignore[override]
-        """Whether the batch half has been made synchronous."""
-        return isinstance(self.BN, nn.SyncBatchNorm)
+    def sync(self) -> bool:
+        """Whether the batch half is synchronous: told here, or made so by torch's conversion."""
+        return self._sync or isinstance(self.BN, nn.SyncBatchNorm)
+
+    @sync.setter
+    def sync(self, value: bool) -> None:
+        self._sync = value
+
+    @property
+    def group(self) -> Any:
+        """The processes that share the batch; None is all of them."""
+        return self.process_group if self._sync else getattr(self.BN, "process_group", None)
 
     def learned(self) -> tuple[Tensor, ...]:
         return self.IN.weight, self.IN.bias, self.BN.weight, self.BN.bias
@@ -84,7 +95,7 @@ class IBN(Norm):
             self.BN,
             Moments(means[b], variances[b], moments.positions),
             sync=self.sync,
-            group=getattr(self.BN, "process_group", None),
+            group=self.group,
         )
         bn_scale = bn_weight * torch.rsqrt(batch_var + self.BN.eps)  # (C_bn,)
         bn_offset = bn_bias + bn_scale * (means[b] - batch_mean)  # (N, C_bn)

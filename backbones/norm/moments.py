@@ -265,7 +265,7 @@ def has_kernels(x: Tensor) -> bool:
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """Tables stay float32 whatever autocast does to the layers around."""
-    if x.device.type == "meta":
+    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 

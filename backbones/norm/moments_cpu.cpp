@@ -1,7 +1,6 @@
 // The four passes of the numeric core (moments.py) for a CPU: float and bfloat16 tensors, either as
 // planes (NCHW: S contiguous values per plane) or as rows (NHWC: C contiguous values per position).
-// Memory bandwidth is the limit, so each pass reads every value once: what needs two looks at a
-// value (an exact variance) takes them within a block that still lies in the cache.
+// Memory bandwidth is the limit, so each pass reads every value once.
 //
 // Plain C interface, no torch headers: it compiles in seconds and is called through ctypes.
 
@@ -47,35 +46,47 @@ struct Size {
 
 // ------------------------------------------------------------------------------------ planes
 
+// Sums about a shift that the values themselves give, the mean of the first m of n. Whatever they
+// are, (shift - mean)^2 <= n / m * variance, so the subtraction at the end loses at most a factor
+// of n / m in precision, and one look at each value is enough.
+struct Shifted {
+  double mean = 0.0, squares = 0.0;  // squares: sum of squared deviations from the mean
+
+  // Chan's update by a block of `count` values after `before` others.
+  void add(double before, double count, double shift, double sum, double sum_squares) {
+    const double block_mean = shift + sum / count;
+    const double block_squares = sum_squares - sum * sum / count;
+    const double delta = block_mean - mean;
+    mean += delta * count / (before + count);
+    squares += block_squares + delta * delta * before * count / (before + count);
+  }
+
+  float variance(double count) const { return float(squares < 0.0 ? 0.0 : squares / count); }
+};
+
 template <class T>
 void plane_moments(const T* x, float* mean, float* var, const Size& size) {
   const Index planes = size.samples * size.channels, positions = size.positions;
 #pragma omp parallel for num_threads(size.threads) schedule(static)
   for (Index plane = 0; plane < planes; ++plane) {
-    const T* row = x + plane * positions;
-    double total_mean = 0.0, total_squares = 0.0;
+    Shifted total;
     for (Index start = 0; start < positions; start += BLOCK) {
-      const Index count = std::min(BLOCK, positions - start);
-      float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-      for (Index j = 0; j < count; ++j) sum += load(row[start + j]);
-      const float block_mean = sum / float(count);
-      float squares = 0.0f, rest = 0.0f;
-#pragma omp simd reduction(+ : squares, rest)
+      const T* row = x + plane * positions + start;
+      const Index count = std::min(BLOCK, positions - start), first = std::min<Index>(count, 64);
+      float shift = 0.0f, sum = 0.0f, squares = 0.0f;
+#pragma omp simd reduction(+ : shift)
+      for (Index j = 0; j < first; ++j) shift += load(row[j]);
+      shift /= float(first);
+#pragma omp simd reduction(+ : sum, squares)
       for (Index j = 0; j < count; ++j) {
-        const float centred = load(row[start + j]) - block_mean;
+        const float centred = load(row[j]) - shift;
+        sum += centred;
         squares += centred * centred;
-        rest += centred;  // what rounding left in the mean
       }
-      const double exact_mean = double(block_mean) + double(rest) / double(count);
-      const double before = double(start), n = double(count);
-      const double delta = exact_mean - total_mean;  // Chan's update
-      total_mean += delta * n / (before + n);
-      total_squares += double(squares) - double(rest) * double(rest) / n +
-                       delta * delta * before * n / (before + n);
+      total.add(double(start), double(count), shift, sum, squares);
     }
-    mean[plane] = float(total_mean);
-    var[plane] = float(total_squares < 0.0 ? 0.0 : total_squares / double(positions));
+    mean[plane] = float(total.mean);
+    var[plane] = total.variance(double(positions));
   }
 }
 
@@ -167,56 +178,46 @@ struct Tasks {
 
 template <class T>
 void row_moments(const T* x, float* mean, float* var, const Size& size) {
+  constexpr Index ROWS = 128, FIRST = 4;
   const Tasks tasks(size);
   const Index C = size.channels, positions = size.positions;
 #pragma omp parallel num_threads(size.threads)
   {
-    std::vector<double> squares(tasks.width), means(tasks.width);
-    std::vector<float> sums(tasks.width), rests(tasks.width), centre(tasks.width);
+    std::vector<Shifted> totals(tasks.width);
+    std::vector<float> shifts(tasks.width), sums(tasks.width), squares(tasks.width);
 #pragma omp for schedule(static)
     for (Index task = 0; task < tasks.count; ++task) {
       const Index n = task / tasks.per_sample;
-      const Index first = (task % tasks.per_sample) * tasks.width;
-      const Index width = std::min(tasks.width, C - first);
-      const T* base = x + n * positions * C + first;
-      // from C, not the task's width: the result must not depend on the number of threads
-      const Index rows = std::min<Index>(128, std::max<Index>(8, BLOCK / C));
-      float *sum = sums.data(), *rest = rests.data(), *middle = centre.data();
-      std::fill(means.begin(), means.end(), 0.0);
-      std::fill(squares.begin(), squares.end(), 0.0);
-      for (Index start = 0; start < positions; start += rows) {
-        const Index count = std::min(rows, positions - start);
+      const Index channel = (task % tasks.per_sample) * tasks.width;
+      const Index width = std::min(tasks.width, C - channel);
+      const T* base = x + n * positions * C + channel;
+      float *shift = shifts.data(), *sum = sums.data(), *square = squares.data();
+      std::fill(totals.begin(), totals.end(), Shifted());
+      for (Index start = 0; start < positions; start += ROWS) {
+        const Index count = std::min(ROWS, positions - start), first = std::min(count, FIRST);
+        std::fill(shifts.begin(), shifts.end(), 0.0f);
         std::fill(sums.begin(), sums.end(), 0.0f);
-        for (Index r = 0; r < count; ++r) {
+        std::fill(squares.begin(), squares.end(), 0.0f);
+        for (Index r = 0; r < first; ++r) {
           const T* row = base + (start + r) * C;
 #pragma omp simd
-          for (Index c = 0; c < width; ++c) sum[c] += load(row[c]);
-        }
-        for (Index c = 0; c < width; ++c) {
-          middle[c] = sum[c] / float(count);
-          sum[c] = rest[c] = 0.0f;
+          for (Index c = 0; c < width; ++c) shift[c] += load(row[c]) / float(first);
         }
         for (Index r = 0; r < count; ++r) {
           const T* row = base + (start + r) * C;
 #pragma omp simd
           for (Index c = 0; c < width; ++c) {
-            const float centred = load(row[c]) - middle[c];
-            sum[c] += centred * centred;
-            rest[c] += centred;
+            const float centred = load(row[c]) - shift[c];
+            sum[c] += centred;
+            square[c] += centred * centred;
           }
         }
-        const double before = double(start), k = double(count);
-        for (Index c = 0; c < width; ++c) {
-          const double correction = double(rest[c]) / k;
-          const double delta = double(middle[c]) + correction - means[c];  // Chan's update
-          means[c] += delta * k / (before + k);
-          squares[c] += double(sum[c]) - correction * correction * k +
-                        delta * delta * before * k / (before + k);
-        }
+        for (Index c = 0; c < width; ++c)
+          totals[c].add(double(start), double(count), shift[c], sum[c], square[c]);
       }
       for (Index c = 0; c < width; ++c) {
-        mean[n * C + first + c] = float(means[c]);
-        var[n * C + first + c] = float(squares[c] < 0.0 ? 0.0 : squares[c] / double(positions));
+        mean[n * C + channel + c] = float(totals[c].mean);
+        var[n * C + channel + c] = totals[c].variance(double(positions));
       }
     }
   }

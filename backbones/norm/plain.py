@@ -43,6 +43,7 @@ class BN(_Plain, nn.BatchNorm2d):
     GPU).
     """
 
+    has_batch_statistics = True
     spatial_dims = (2,)
 
     def __init__(
@@ -75,7 +76,7 @@ class BN(_Plain, nn.BatchNorm2d):
         uses_batch = self.training or self.running_mean is None
         # On a GPU cuDNN's kernel stays; on a CPU the tables cost more than the passes save in
         # maps that fit the cache (measured).
-        large_on_cpu = x.device.type == "cpu" and x.numel() >= 2**20
+        large_on_cpu = x.device.type == "cpu" and x.numel() >= 2**22
         return not (uses_batch and large_on_cpu and has_kernels(x))
 
 

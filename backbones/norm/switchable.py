@@ -50,6 +50,8 @@ class SN(Norm):
     Shape: (N, C, H, W) -> the same, or with as many spatial dimensions as ``spatial_dims`` says.
     """
 
+    has_batch_statistics = True
+
     running_mean: Tensor | None
     running_var: Tensor | None
 

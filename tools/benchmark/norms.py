@@ -45,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--skip-networks", action="store_true", help="layers only")
     parser.add_argument("--skip-layers", action="store_true", help="training steps only")
     parser.add_argument("--batch", type=int, default=16, help="images of a training step")
-    parser.add_argument("--size", type=int, default=160, help="their height and width")
+    parser.add_argument("--size", type=int, default=224, help="their height and width")
     parser.add_argument("--csv", metavar="FILE", help="write every measurement there, too")
     return parser.parse_args()
 

@@ -97,7 +97,7 @@ def test_conversion_by_torch_keeps_it_and_makes_its_batch_half_synchronous(order
     plain = IBN(7, ratio=0.4, order=order, momentum=0.3)
     plain.load_state_dict(state)
     torch.testing.assert_close(layer(x), plain(x))
-    assert isinstance(IBN(7, sync=True).BN, nn.SyncBatchNorm) and not plain.sync
+    assert IBN(7, sync=True).sync and not plain.sync
 
 
 def test_state_keys_are_those_of_the_published_files() -> None:

@@ -74,7 +74,7 @@ def test_which_maps_the_core_takes(monkeypatch) -> None:
             taken.append("core")
             return super().algebra(*args)
 
-    layer, small, large = Spy(4), torch.randn(2, 4, 8, 8), torch.randn(1, 4, 512, 512)
+    layer, small, large = Spy(4), torch.randn(2, 4, 8, 8), torch.randn(1, 4, 1024, 1024)
     if not has_kernels(large):
         pytest.skip("no C++ compiler here")
     layer(small), layer.eval()(large)
