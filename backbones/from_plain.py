@@ -66,7 +66,7 @@ def init_from_plain(
             batch norm.
         WeightsMismatchError: it does not fit; the model is then exactly as before.
     """
-    name, containers, given = open_source(source)
+    name, containers, given, _ = open_source(source)
     model = unwrapped(model)
     targets = tensors_of(model)
     plan = _plan(model, targets)

@@ -147,7 +147,7 @@ def load_weights(
         FileNotFoundError, CheckpointError: the source cannot be read, or holds no state dict.
         WeightsMismatchError: the weights do not fit; the model is then exactly as before.
     """
-    name, containers, given = open_source(source)
+    name, containers, given, notes = open_source(source)
     model = unwrapped(model)
     targets = tensors_of(model)
     ours = translate(given, set(targets))
@@ -161,13 +161,21 @@ def load_weights(
         tolerated=_names_of_the_same(targets, ours.state, name),
     )
     report = _compare(_shapes(targets), _shapes(ours.state), report)
-    return finish(model, targets, ours.state, report, strict=strict)
+    sums = {
+        key: notes.get(origin[: -len("running_mean")].rstrip("."), {}).get("batches_added", 0)
+        for key, origin in ours.origin.items()
+        if key.endswith("running_mean")
+    }
+    return finish(model, targets, ours.state, report, strict=strict, sums=sums)
 
 
 def open_source(
     source: str | os.PathLike[str] | Mapping[str, Any],
-) -> tuple[str, tuple[str, ...], dict[str, Tensor]]:
-    """(what to call the source, the containers passed through, its tensors by key)."""
+) -> tuple[str, tuple[str, ...], dict[str, Tensor], Mapping[str, Any]]:
+    """(what to call the source, the containers passed through, its tensors by key, notes).
+
+    The notes are torch's on each layer, by the layer's name, where the source has them.
+    """
     if isinstance(source, nn.Module):
         raise TypeError("source is a network; pass its state_dict(), or the path of a checkpoint")
     if isinstance(source, Mapping):
@@ -175,7 +183,10 @@ def open_source(
     else:
         name, checkpoint = str(source), _read(source)
     containers, state = find_state_dict(checkpoint, name)
-    return name, tuple(f"inside {key!r}" for key in containers), state
+    for key in containers:
+        checkpoint = checkpoint.get(key, {})
+    notes = getattr(checkpoint, "_metadata", {})
+    return name, tuple(f"inside {key!r}" for key in containers), state, notes
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -196,15 +207,20 @@ def finish(
     report: LoadReport,
     *,
     strict: bool,
+    sums: Mapping[str, int] | None = None,
 ) -> LoadReport:
-    """Refuse, or copy ``values`` for all keys in ``report.loaded``; the report is logged."""
+    """Refuse, or copy ``values`` for all keys in ``report.loaded``; the report is logged.
+
+    ``sums``: keys of running means of SN that are sums -> of so many batches.
+    """
     if not report.loaded or (strict and not report.ok):
         raise WeightsMismatchError(report)
     _copy({key: (targets[key], values[key]) for key in report.loaded})
     loaded = set(report.loaded)
     for name, module in model.named_modules():
-        if isinstance(module, SN) and f"{name}.running_mean".lstrip(".") in loaded:
-            module.batches_added = 0  # the buffers hold statistics now, not sums
+        key = f"{name}.running_mean".lstrip(".")
+        if isinstance(module, SN) and key in loaded:
+            module.batches_added = (sums or {}).get(key, 0)  # else statistics
     if report.ok:
         logger.info("%s", report)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -27,4 +28,8 @@ def without_training_only(model: nn.Module, checkpoint: dict[str, Any]) -> dict[
         for prefix in getattr(model, "training_only", ())
         if not any(key.startswith(prefix) for key in own)
     )
-    return {key: value for key, value in weights.items() if not (absent and key.startswith(absent))}
+    kept = OrderedDict(
+        (key, value) for key, value in weights.items() if not (absent and key.startswith(absent))
+    )
+    vars(kept).update(_metadata=getattr(weights, "_metadata", {}))  # torch's notes on each layer
+    return kept

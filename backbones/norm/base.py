@@ -59,14 +59,16 @@ class Norm(nn.Module, ABC):
 
 def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """``relu(norm(x) [+ residual])``; in fewer passes where the norm can."""
-    if isinstance(norm, Norm) and not norm._forward_hooks:  # a hook must see the norm's own output
+    # a hook must see the norm's own output, and the gradient of it
+    watched = norm._forward_hooks or norm._backward_hooks or norm._backward_pre_hooks
+    if isinstance(norm, Norm) and not watched:
         y: Tensor = norm(x, residual, relu=True)
         return y
     y = norm(x)
     if residual is not None:
         y = y + residual
     # never over what a hook has seen, or over x where the norm was replaced by nn.Identity
-    return F.relu(y, inplace=y is not x and not norm._forward_hooks)
+    return F.relu(y, inplace=y is not x and not watched)
 
 
 def check_num_features(num_features: Any, name: str) -> None:

@@ -73,8 +73,8 @@ def batch_tables(
         if momentum is None:
             assert bn.num_batches_tracked is not None
             momentum = 1.0 / float(bn.num_batches_tracked)
-        _move(bn.running_mean, mean, momentum)
-        _move(bn.running_var, var * (values / (values - 1)), momentum)
+        move_statistics(bn.running_mean, mean, momentum, values)
+        move_statistics(bn.running_var, var * (values / (values - 1)), momentum, values)
     return mean, var
 
 
@@ -93,9 +93,10 @@ def batch_moments(
         mean = moments.mean.mean(0)
         return mean, (moments.var + (moments.mean - mean).square()).mean(0), values
     count = _total(moments.mean.new_full((1,), float(values)), group)
-    mean = _total(moments.mean.sum(0) * positions, group) / count
+    divisor = count.clamp(min=1)  # all batches may be empty
+    mean = _total(moments.mean.sum(0) * positions, group) / divisor
     spread = (moments.var + (moments.mean - mean).square()).sum(0) * positions
-    return mean, _total(spread, group) / count, count
+    return mean, _total(spread, group) / divisor, count
 
 
 def refuse_one_value(count: Tensor | float, name: str) -> None:
@@ -116,20 +117,34 @@ def sync_norms(model: nn.Module, group: Any = None) -> nn.Module:
     ``nn.SyncBatchNorm`` (for a GPU). Returns the model, because a batch norm at its top is
     replaced.
     """
-    if isinstance(model, Norm) and model.has_batch_statistics:
-        model.sync, model.process_group = True, group
-    elif isinstance(model, nn.modules.batchnorm._BatchNorm):
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)
-        return converted
-    else:
-        for name, child in model.named_children():
-            setattr(model, name, sync_norms(child, group))
-    return model
+    return _synced(model, group, {})
+
+
+def _synced(module: nn.Module, group: Any, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """What stands in the place of ``module``; the same for all places of a shared one."""
+    if module not in done:
+        done[module] = module
+        if isinstance(module, Norm) and module.has_batch_statistics:
+            module.sync, module.process_group = True, group
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            done[module] = nn.SyncBatchNorm.convert_sync_batchnorm(module, group)
+        else:
+            for name, child in list(module._modules.items()):
+                if child is not None:
+                    module._modules[name] = _synced(child, group, done)
+    return done[module]
 
 
 @torch.no_grad()
-def _move(running: Tensor, value: Tensor, share: float) -> None:
-    running.lerp_(value.detach().to(running.dtype).view_as(running), share)
+def move_statistics(
+    running: Tensor, value: Tensor, share: float, count: Tensor | float = 1
+) -> None:
+    """Replace a share of running statistics by those of ``count`` values; of none, nothing."""
+    value = value.detach().to(running.dtype).view_as(running)
+    if isinstance(count, Tensor):  # not read here: on a GPU the processor would wait for it
+        running.lerp_(value, (share * (count > 0)).to(running.dtype))
+    else:
+        running.lerp_(value, share)
 
 
 def _total(value: Tensor, group: Any) -> Tensor:

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from . import moments_cpu
 
@@ -244,8 +245,11 @@ def select_kernels(x: Tensor) -> Kernels:
 
 
 def _has_memory(x: Tensor) -> bool:
-    """Subclasses may have none of their own (fake and distributed tensors)."""
-    return type(x) in (Tensor, nn.Parameter)
+    """Subclasses may have none of their own (fake and distributed tensors).
+
+    Under a dispatch mode (make_fx, fake tensors) every operation wants to be seen.
+    """
+    return type(x) in (Tensor, nn.Parameter) and not torch._C._len_torch_dispatch_stack()
 
 
 @functools.cache
@@ -336,7 +340,7 @@ class _Normalize(torch.autograd.Function):
             p = torch.zeros_like(mean) if g_var is None else g_var * (2 / positions)
             q = -scale * g_offset if g_mean is None else g_mean - scale * g_offset
             gx = ctx.kernels.input_gradient(
-                gy, x, mean, scale, offset, p.contiguous(), q / positions, relu
+                gy, x, mean, scale, offset, p.contiguous(), (q / positions).contiguous(), relu
             )
         return gx, gy if ctx.has_residual else None, None, None, *g_params
 
@@ -363,8 +367,17 @@ def _normalize_by_autograd(
 
 
 def _is_traced() -> bool:
-    """Inside torch.compile or torch.export (ONNX goes through it), or the older torch.jit.trace."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    """Whether ordinary operations must be seen: tracing, function transforms, forward-mode AD.
+
+    Tracing is torch.compile, torch.export (ONNX goes through it) or the older torch.jit.trace;
+    transforms are torch.func's (grad, vmap, jvp).
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
 
 
 def _plane(table: Tensor, x: Tensor) -> Tensor:

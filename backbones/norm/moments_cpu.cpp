@@ -67,12 +67,14 @@ struct Shifted {
 template <class T>
 void plane_moments(const T* x, float* mean, float* var, const Size& size) {
   const Index planes = size.samples * size.channels, positions = size.positions;
+  // What is lost grows with the block (see Shifted), and matters to 32 bits only.
+  constexpr Index LENGTH = sizeof(T) == 4 ? BLOCK / 4 : BLOCK;
 #pragma omp parallel for num_threads(size.threads) schedule(static)
   for (Index plane = 0; plane < planes; ++plane) {
     Shifted total;
-    for (Index start = 0; start < positions; start += BLOCK) {
+    for (Index start = 0; start < positions; start += LENGTH) {
       const T* row = x + plane * positions + start;
-      const Index count = std::min(BLOCK, positions - start), first = std::min<Index>(count, 64);
+      const Index count = std::min(LENGTH, positions - start), first = std::min<Index>(count, 64);
       float shift = 0.0f, sum = 0.0f, squares = 0.0f;
 #pragma omp simd reduction(+ : shift)
       for (Index j = 0; j < first; ++j) shift += load(row[j]);

@@ -121,14 +121,14 @@ def _library() -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
     parts = [SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode()]
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "reidseg")
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "reidseg")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = folder / f"norms-{key}.so"
         if made.exists():
             return made
         handle, temporary = tempfile.mkstemp(suffix=".so", dir=folder)
-    except OSError:  # a home that cannot be written: compile for this process alone
+    except (OSError, RuntimeError):  # no home, or not to be written: for this process alone
         made = Path(tempfile.mkdtemp(prefix="reidseg-"), "norms.so")
         handle, temporary = tempfile.mkstemp(suffix=".so", dir=made.parent)
     os.close(handle)
@@ -144,13 +144,14 @@ def _library() -> Path:
 
 def _processor() -> str:
     """What -march=native depends on: a home may be shared by different machines."""
+    # the first line of each, of x86 and of ARM
+    names = ("model name", "flags", "CPU implementer", "CPU part", "Features")
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "".join(
-            next((x for x in lines if x.startswith(k)), "") for k in ("model name", "flags")
-        )
     except OSError:
         return platform.processor() + platform.machine()
+    found = (next((x for x in lines if x.startswith(name)), "") for name in names)
+    return platform.machine() + "".join(found)
 
 
 def _dense(x: Tensor) -> tuple[Tensor, bool]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .base import Norm, check_num_features
-from .batch import batch_moments, refuse_one_value
+from .batch import batch_moments, move_statistics, refuse_one_value
 from .moments import Moments
 
 
@@ -86,7 +86,7 @@ class SN(Norm):
         self.register_buffer("running_mean", running)
         self.register_buffer("running_var", None if running is None else running.clone())
         self.batches_added = 0
-        """Batches added up since the buffers were last calibrated or loaded; 1 if compiled."""
+        """Batches whose sums the buffers hold, 0 if they hold statistics; 1 if compiled."""
 
     def learned(self) -> tuple[Tensor, ...]:
         return self.mean_weight, self.var_weight, self.weight, self.bias
@@ -116,26 +116,39 @@ class SN(Norm):
             return self.running_mean.flatten().to(dtype), self.running_var.flatten().to(dtype)
         mean, var, values = batch_moments(planes, sync=self.sync, group=self.process_group)
         refuse_one_value(values, "SN")
-        self._keep(mean.detach(), var.detach())
+        self._keep(mean.detach(), var.detach(), values)
         return mean, var
 
     @torch.no_grad()
-    def _keep(self, mean: Tensor, var: Tensor) -> None:
+    def _keep(self, mean: Tensor, var: Tensor, count: Tensor | int) -> None:
         assert self.running_mean is not None and self.running_var is not None
-        mean, var = mean.view_as(self.running_mean), var.view_as(self.running_var)
         if self.using_moving_average:
-            share = 1 - self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-            self.running_var.lerp_(var.to(self.running_var.dtype), share)
+            move_statistics(self.running_mean, mean, 1 - self.momentum, count)
+            move_statistics(self.running_var, var, 1 - self.momentum, count)
         else:
+            mean, var = mean.view_as(self.running_mean), var.view_as(self.running_var)
             self.running_mean.add_(mean)
             self.running_var.add_(var + mean.square())
             # what compiled code reads here, it is compiled for: it only notes that there are some
             self.batches_added = 1 if torch.compiler.is_compiling() else self.batches_added + 1
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.batches_added = 0
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Beside the tensors, whose names and shapes are the authors': sums stay known as such.
+        if self.batches_added and (metadata := getattr(destination, "_metadata", None)) is not None:
+            metadata.setdefault(prefix[:-1], {})["batches_added"] = self.batches_added
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+        if f"{prefix}running_mean" in state_dict:
+            self.batches_added = local_metadata.get("batches_added", 0)
 
     def extra_repr(self) -> str:
         return (

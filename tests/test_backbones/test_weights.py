@@ -307,6 +307,18 @@ def test_loaded_statistics_of_sn_are_no_sums():
     assert model(torch.randn(2, 4, 3, 3)).isfinite().all()
 
 
+@pytest.mark.parametrize("container", ["", "state_dict"])
+def test_sums_of_sn_stay_known_as_such(tmp_path, container):
+    model = nn.Sequential(SN(4, using_moving_average=False))
+    model(torch.randn(2, 4, 3, 3))
+    state = nn.DataParallel(model).state_dict()
+    torch.save({container: state} if container else state, tmp_path / "sums.pth")
+    other = nn.Sequential(SN(4, using_moving_average=False)).eval()
+    load_weights(other, tmp_path / "sums.pth")
+    with pytest.raises(RuntimeError, match="sums over training batches"):
+        other(torch.randn(2, 4, 3, 3))
+
+
 def test_the_model_does_not_share_memory_with_the_source(model, state):
     load_weights(model, state)
     state["conv1.weight"].zero_()

@@ -22,3 +22,10 @@ def test_what_only_training_needs_is_left_out() -> None:
     model.training_only = ("classifier.", "net.")
     weights = {"net.weight": 0, "classifier.weight": 1, "other": 2}
     assert without_training_only(model, {"state_dict": weights}) == {"net.weight": 0, "other": 2}
+
+
+def test_torch_s_notes_on_layers_stay() -> None:
+    weights = torch.nn.Linear(1, 1).state_dict()
+    weights._metadata[""]["batches_added"] = 3
+    kept = without_training_only(torch.nn.Linear(1, 1), {"state_dict": weights})
+    assert kept._metadata[""]["batches_added"] == 3

@@ -59,6 +59,9 @@ def main() -> None:
 
     from engine.manifest import device_name
 
+    for name in ("repeats", "batch", "size"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name}: expected 1 or more, got {getattr(args, name)}")
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit("error: no CUDA device was found; leave --device out for the CPU")
     if args.quick:

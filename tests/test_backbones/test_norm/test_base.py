@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from backbones.norm import Norm, build_norm, norm_relu
@@ -481,6 +483,16 @@ def test_norm_relu_with_a_hook_shows_it_the_norm_s_own_output(name) -> None:
         assert (seen[-1] < 0).any()
 
 
+@ONE_OF_EACH
+def test_norm_relu_with_a_backward_hook_shows_it_the_norm_s_own_gradient(name) -> None:
+    layer, other = make(name), make(name)
+    x, gy = torch.randn(2, *spatially(name, (4, 4)))
+    seen: list[Tensor] = []
+    layer.register_full_backward_hook(lambda module, inputs, outputs: seen.extend(outputs))
+    norm_relu(layer, x.requires_grad_()).backward(gy)
+    torch.testing.assert_close(seen, [gy.where(other(x) > 0, 0)])
+
+
 def test_norm_relu_where_the_norm_was_fused_away() -> None:
     """A pre-activation's input is also the shortcut: it must not be rectified in place."""
     x = torch.randn(2, 4, 3, 3)
@@ -748,3 +760,44 @@ def test_traces_with_free_sizes(name) -> None:
     traced = torch.jit.trace(layer, torch.randn(spatially(name, (6, 5))), check_trace=False)
     x = torch.randn(spatially(name, (3, 8), samples=2))
     torch.testing.assert_close(traced(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+@ONE_OF_EACH
+def test_forward_mode_derivatives(name) -> None:
+    """With v of the reverse mode's and u of the forward mode's: <v, J u> = <J^T v, u>."""
+    layer = make(name, training=False)
+    x, u, v = torch.randn(3, *spatially(name, (4, 4)))
+    (backward,) = torch.autograd.grad(layer(x.requires_grad_()), x, v)
+    with torch.no_grad(), forward_ad.dual_level():
+        _, tangent = forward_ad.unpack_dual(layer(forward_ad.make_dual(x.detach(), u)))
+    torch.testing.assert_close((v * tangent).sum(), (backward * u).sum(), rtol=1e-3, atol=1e-3)
+    _, tangent = torch.func.jvp(layer, (x.detach(),), (u,))
+    torch.testing.assert_close((v * tangent).sum(), (backward * u).sum(), rtol=1e-3, atol=1e-3)
+
+
+@ONE_OF_EACH
+def test_gradients_per_sample(name) -> None:
+    layer = make(name, training=False)
+    other = copy.deepcopy(layer)  # functional_call does not put back what is shared, as in ILM
+    x = torch.randn(spatially(name, (4, 4)))
+    parameters = {key: p.detach() for key, p in layer.named_parameters()}
+
+    def loss(values: dict[str, Tensor], sample: Tensor) -> Tensor:
+        return torch.func.functional_call(other, values, (sample[None],)).pow(3).sum()
+
+    got = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    for i, sample in enumerate(x):
+        layer.zero_grad()
+        layer(sample[None]).pow(3).sum().backward()
+        for key, p in layer.named_parameters():
+            torch.testing.assert_close(got[key][i], p.grad, rtol=1e-3, atol=1e-3)
+
+
+@ONE_OF_EACH
+def test_what_records_operations_sees_all_of_them(name) -> None:
+    """A graph that make_fx takes from one input holds for another."""
+    layer = make(name, training=False)
+    x, other = torch.randn(2, *spatially(name, (4, 4)))
+    with torch.no_grad():
+        graph = make_fx(lambda x: layer(x))(x)
+        torch.testing.assert_close(graph(other), layer(other))

@@ -137,6 +137,11 @@ def _process(rank: int, folder: str) -> None:
         except ValueError as error:
             results[f"{name}/refused"] = "more than one value" in str(error)
 
+        layer = sync_norms(_make(name))
+        empty = _inputs()[0][:0].requires_grad_()
+        layer(empty).sum().backward()
+        results[f"{name}/nobody"] = dict(layer.named_buffers())
+
         if rank == 0:  # evaluation is nobody else's business
             layer.eval()(_inputs()[0])
     with torch.no_grad():  # recalibration: training mode without gradients
@@ -211,6 +216,15 @@ def test_one_value_in_all_processes_is_refused_by_all(processes, name) -> None:
     assert [found[f"{name}/refused"] for found in processes] == [True, True]
 
 
+@pytest.mark.parametrize("name", ["bn", "ibn", "bin", "sn"])
+def test_batches_that_are_empty_everywhere_move_nothing(processes, name) -> None:
+    before = dict(_make(name).named_buffers())
+    for found in processes:
+        for key, value in found[f"{name}/nobody"].items():
+            if "running" in key:
+                assert torch.equal(value, before[key]), key
+
+
 def test_recalibration_without_gradients(processes) -> None:
     layer = _make("bin")
     with torch.no_grad():
@@ -238,6 +252,14 @@ def test_sync_norms_reaches_ours_and_torch_s_and_nothing_else() -> None:
     assert model.state_dict().keys() == before.keys()
     x = torch.randn(4, C, 3, 3)  # alone, all of this is plain batch statistics
     torch.testing.assert_close(model[:-1](x), _small_network_like(before)(x))
+
+
+def test_sync_norms_keeps_shared_layers_shared() -> None:
+    for layer in (nn.BatchNorm2d(C), SN(C)):
+        model = nn.ModuleDict({"a": layer, "b": layer, "c": nn.Sequential(layer)})
+        sync_norms(model)
+        assert model["a"] is model["b"] is model["c"][0]
+        assert isinstance(model["a"], nn.SyncBatchNorm) or model["a"].sync
 
 
 def _small_network_like(state: State) -> nn.Module:

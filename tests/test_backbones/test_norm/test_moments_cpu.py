@@ -107,6 +107,16 @@ def test_variance_keeps_its_digits(kernels, layout, size) -> None:
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_a_border_unlike_the_rest_costs_few_digits(kernels, layout) -> None:
+    """The values that the shift is taken from are then far from the mean."""
+    x = torch.zeros(2, 3, 64, 64)
+    x[:, :, 0] = torch.tensor([1.1, 7.7777, 100.3])[:, None]
+    exact = x.double().var((2, 3), correction=0)
+    var = kernels.moments(FORMATS[layout](x))[1]
+    torch.testing.assert_close(var.double(), exact, rtol=5e-5, atol=0)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nan_and_infinity_stay_in_their_plane(kernels, layout, dtype) -> None:
     x = torch.randn(2, 3, 4, 4).to(dtype)
@@ -170,6 +180,28 @@ def test_a_cache_that_cannot_be_written_costs_a_compilation(fresh, monkeypatch) 
     monkeypatch.setenv("XDG_CACHE_HOME", str(fresh / "file"))
     (fresh / "file").write_text("in the way")
     assert moments_cpu.cpu_kernels() is not None
+
+
+@needs_compiler
+def test_without_a_home_it_is_compiled_for_one_process(fresh, monkeypatch) -> None:
+    """Containers run users that have no entry in the list of users."""
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    assert moments_cpu.cpu_kernels() is not None
+
+
+def test_processors_that_share_a_home_are_told_apart(monkeypatch) -> None:
+    """On ARM, too, where /proc/cpuinfo has neither model nor flags."""
+    arm = "processor\t: 0\nFeatures\t: fp {}\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
+    keys = set()
+    for feature in ("asimd", "sve"):
+        monkeypatch.setattr(Path, "read_text", lambda path, f=feature: arm.format(f))
+        keys.add(moments_cpu._processor())
+    assert len(keys) == 2
 
 
 def test_without_a_compiler_torch_operations_compute_the_same(fresh, monkeypatch, caplog) -> None:

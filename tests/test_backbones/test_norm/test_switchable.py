@@ -134,6 +134,19 @@ def test_sums_are_not_mistaken_for_statistics() -> None:
     assert layer.batches_added == 3
 
 
+def test_sums_stay_known_as_such_in_a_state(tmp_path) -> None:
+    layer, x = SN(6, using_moving_average=False), torch.randn(4, 6, 5, 3)
+    layer(x), layer(x)
+    assert set(layer.state_dict()) == set(SN(6).state_dict())
+    torch.save(nn.Sequential(layer).state_dict(), tmp_path / "sums.pth")
+    other = nn.Sequential(SN(6, using_moving_average=False))
+    other.load_state_dict(torch.load(tmp_path / "sums.pth", weights_only=True))
+    with pytest.raises(RuntimeError, match="sums over training batches"):
+        other.eval()(x)
+    other.load_state_dict({"0.weight": layer.weight}, strict=False)  # says nothing of the buffers
+    assert other[0].batches_added == 2
+
+
 def test_adding_up_is_compiled_once() -> None:
     """Not anew for every number of batches, which ends in no compilation at all."""
     layer = SN(6, using_moving_average=False)
