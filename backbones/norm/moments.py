@@ -336,7 +336,7 @@ class _Normalize(torch.autograd.Function):
         g_mean, g_var, *g_params = (found.get(id(leaf)) for leaf in ctx.leaves)
         gx = None
         if ctx.needs_input_grad[0]:
-            positions = math.prod(x.shape[2:])
+            positions = max(math.prod(x.shape[2:]), 1)
             p = torch.zeros_like(mean) if g_var is None else g_var * (2 / positions)
             q = -scale * g_offset if g_mean is None else g_mean - scale * g_offset
             gx = ctx.kernels.input_gradient(

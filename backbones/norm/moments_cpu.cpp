@@ -178,6 +178,26 @@ struct Tasks {
   }
 };
 
+// Sums of `count` rows about a shift, for WIDTH channels. The constant width lets the compiler hold
+// all of them in registers while the rows pass.
+template <Index WIDTH, class T>
+void add_rows(const T* rows, Index stride, Index count, const float* shift, float* sum,
+              float* square) {
+  float k[WIDTH], a[WIDTH] = {}, b[WIDTH] = {};
+  std::copy(shift, shift + WIDTH, k);
+  for (Index r = 0; r < count; ++r) {
+    const T* row = rows + r * stride;
+#pragma omp simd
+    for (Index c = 0; c < WIDTH; ++c) {
+      const float centred = load(row[c]) - k[c];
+      a[c] += centred;
+      b[c] += centred * centred;
+    }
+  }
+  std::copy(a, a + WIDTH, sum);
+  std::copy(b, b + WIDTH, square);
+}
+
 template <class T>
 void row_moments(const T* x, float* mean, float* var, const Size& size) {
   constexpr Index ROWS = 128, FIRST = 4;
@@ -198,23 +218,18 @@ void row_moments(const T* x, float* mean, float* var, const Size& size) {
       for (Index start = 0; start < positions; start += ROWS) {
         const Index count = std::min(ROWS, positions - start), first = std::min(count, FIRST);
         std::fill(shifts.begin(), shifts.end(), 0.0f);
-        std::fill(sums.begin(), sums.end(), 0.0f);
-        std::fill(squares.begin(), squares.end(), 0.0f);
         for (Index r = 0; r < first; ++r) {
           const T* row = base + (start + r) * C;
 #pragma omp simd
           for (Index c = 0; c < width; ++c) shift[c] += load(row[c]) / float(first);
         }
-        for (Index r = 0; r < count; ++r) {
-          const T* row = base + (start + r) * C;
-#pragma omp simd
-          for (Index c = 0; c < width; ++c) {
-            const float centred = load(row[c]) - shift[c];
-            sum[c] += centred;
-            square[c] += centred * centred;
-          }
-        }
-        for (Index c = 0; c < width; ++c)
+        const T* block = base + start * C;
+        Index c = 0;
+        for (; c + 32 <= width; c += 32)
+          add_rows<32>(block + c, C, count, shift + c, sum + c, square + c);
+        for (; c < width; ++c)
+          add_rows<1>(block + c, C, count, shift + c, sum + c, square + c);
+        for (c = 0; c < width; ++c)
           totals[c].add(double(start), double(count), shift[c], sum[c], square[c]);
       }
       for (Index c = 0; c < width; ++c) {
