@@ -29,7 +29,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from .convert import Where, select_layers
 from .norm import BIN, IBN, SN
-from .norm.moments import TorchKernels
+from .norm.moments import Moments, TorchKernels
+from .weights import unwrapped
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def calibrate(
     """
     if num_batches is not None and num_batches < 1:
         raise ValueError(f"calibrate: num_batches is 1 or more, or None for all, got {num_batches}")
-    model = _unwrapped(model)
+    model = unwrapped(model)
     keepers = _keepers(model, where)
     run = forward or partial(_run, device=torch.device(device or _device_of(model)))
     with _measuring(model, keepers) as commit:
@@ -125,7 +126,7 @@ class _Keeper:
         means, variances = (table.to(_wide(x)) for table in TorchKernels().moments(x))  # (N, C)
         positions = x[0, 0].numel()
         if self.mean_of_instances or isinstance(self.keeper, SN):  # theirs are unbiased
-            variances = variances * (positions / max(positions - 1, 1))
+            variances = Moments(means, variances, positions).unbiased_var
         mean = means.mean(0)
         spread = variances.sum(0)
         if not self.mean_of_instances:
@@ -290,17 +291,6 @@ def _run(model: nn.Module, batch: Any, *, device: torch.device) -> None:
             "forward=lambda model, batch: ..."
         )
     model(x.to(device, non_blocking=True))
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Without what data parallelism (torch's and mmengine's) and torch.compile put around it."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        else:
-            return model
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -23,6 +23,13 @@ from .moments import Moments, has_kernels
 class _Plain(Norm):
     """A norm that torch has, too; torch's class stands behind this one in the bases."""
 
+    affine: bool
+    weight: Any  # torch's classes, which follow in the bases, declare them each in their way
+    bias: Any
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return (self.weight, self.bias) if self.affine else ()
+
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         check_input(x, self.num_features, self.spatial_dims, type(self).__name__)
         if not self._is_native(x):
@@ -59,9 +66,6 @@ class BN(_Plain, nn.BatchNorm2d):
         nn.BatchNorm2d.__init__(self, num_features, eps, momentum, affine, track_running_stats)
         self.sync, self.process_group = sync, None
 
-    def learned(self) -> tuple[Tensor, ...]:
-        return (self.weight, self.bias) if self.affine else ()
-
     def algebra(self, moments: Moments, *learned: Tensor) -> tuple[Tensor, Tensor]:
         mean, var = batch_tables(self, moments, sync=self.sync, group=self.process_group)
         scale = torch.rsqrt(var + self.eps)  # (C,)
@@ -89,9 +93,6 @@ class IN(_Plain, nn.InstanceNorm2d):
         check_num_features(num_features, "IN")
         nn.InstanceNorm2d.__init__(self, num_features, eps=eps, affine=affine)
 
-    def learned(self) -> tuple[Tensor, ...]:
-        return (self.weight, self.bias) if self.affine else ()
-
     def _is_native(self, x: Tensor) -> bool:
         # torch's instance norm would return channels_last as planes
         return super()._is_native(x) and x.is_contiguous()
@@ -118,9 +119,6 @@ class GN(_Plain, nn.GroupNorm):
             )
         nn.GroupNorm.__init__(self, num_groups, num_features, eps=eps, affine=affine)
         self.num_features = num_features
-
-    def learned(self) -> tuple[Tensor, ...]:
-        return (self.weight, self.bias) if self.affine else ()
 
     def algebra(self, moments: Moments, *learned: Tensor) -> tuple[Tensor, Tensor]:
         groups = moments.grouped(self.num_groups)
