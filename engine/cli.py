@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from mmengine import Config
@@ -26,6 +26,7 @@ KNOWN_KEYS = (
     *("default_hooks", "custom_hooks", "env_cfg", "launcher", "model_wrapper_cfg", "sync_bn"),
     *("load_from", "resume", "work_dir", "experiment_name", "default_scope", "protocol"),
     *("log_processor", "log_level", "visualizer", "find_unused_parameters", "data_root"),
+    "source_domain",
 )
 
 
@@ -96,6 +97,7 @@ _USE_INSTEAD = {
     "load_from": "the CHECKPOINT argument, --resume or --weights",
     "seed": "--seed",
     "max_epochs": "--epochs or train_cfg.max_epochs=...",
+    "max_iters": "--iterations or train_cfg.max_iters=...",
 }
 
 
@@ -168,18 +170,31 @@ def build_runner(
     return Runner.from_cfg(config)  # type: ignore[no-any-return]
 
 
-def scale_schedule(config: Config, epochs: int) -> None:
-    """Train ``epochs`` epochs: milestones keep their share, warm-up its length if it fits."""
-    if epochs < 1:
-        raise ValueError(f"--epochs: expected 1 or more, got {epochs}")
-    share = epochs / config.train_cfg.max_epochs
-    config.train_cfg.max_epochs = epochs
-    config.train_cfg.val_interval = min(config.train_cfg.get("val_interval", 1), epochs)
+def scale_schedule(
+    config: Config, length: int, unit: Literal["epochs", "iters"] = "epochs"
+) -> None:
+    """Train ``length`` epochs or iterations.
+
+    Milestones keep their share. What ends with the training ends with the shorter or longer one;
+    a warm-up stays as long as it was where it fits, and keeps its share where it does not.
+    """
+    if length < 1:
+        option = {"epochs": "--epochs", "iters": "--iterations"}[unit]
+        raise ValueError(f"{option}: expected 1 or more, got {length}")
+    whole = config.train_cfg[f"max_{unit}"]
+
+    def share(point: int) -> int:
+        return max(1, round(point * length / whole))
+
+    config.train_cfg[f"max_{unit}"] = length
+    config.train_cfg.val_interval = min(config.train_cfg.get("val_interval", 1), length)
     for scheduler in config.get("param_scheduler") or []:
         if "milestones" in scheduler:
-            scheduler.milestones = [max(1, round(m * share)) for m in scheduler.milestones]
-        if "end" in scheduler:
-            scheduler.end = min(scheduler.end, epochs)
+            scheduler.milestones = [share(m) for m in scheduler.milestones]
+        for key in ("begin", "end"):
+            point = scheduler.get(key, 0)
+            if point == whole or point >= length:
+                scheduler[key] = share(point)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -231,7 +246,7 @@ def _registered(description: str) -> list[str]:
 
     name = description.rpartition("::")[2]
     names: set[str] = set()
-    for room in ("backbones", "engine", "reid", "mmengine"):
+    for room in ("backbones", "engine", "reid", "seg", "mmengine"):
         try:
             registries = vars(import_module(f"{room}.registry"))
         except ImportError:

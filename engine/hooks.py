@@ -111,7 +111,7 @@ class NonFiniteLossHook(Hook):
         if not bad:
             return
         report = Path(runner.work_dir) / f"nonfinite_loss_iter_{runner.iter + 1}.json"
-        paths = list(data_batch.get("path", [])) if isinstance(data_batch, Mapping) else []
+        paths = _image_paths(data_batch)
         if is_distributed():
             report = report.with_name(f"{report.stem}_rank_{get_rank()}.json")
         write_json(report, {"iteration": runner.iter + 1, "losses": losses, "paths": paths})
@@ -196,6 +196,14 @@ class ManifestHook(Hook):
 
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.numel() == 1
+
+
+def _image_paths(batch: Any) -> list[str]:
+    """The batch's images: under 'path', or in the data samples as mmseg has them."""
+    if not isinstance(batch, Mapping):
+        return []
+    samples = batch.get("data_samples") or []
+    return [*batch.get("path", []), *(getattr(s, "img_path", "") for s in samples)]
 
 
 def _largest_over_processes(number: int) -> int:

@@ -95,9 +95,27 @@ def test_schedule_keeps_its_shape() -> None:
     assert config.param_scheduler[1].milestones == [20, 35]
     assert config.param_scheduler[0].end == 10
     scale_schedule(config, 5)
-    assert config.param_scheduler[0].end == 5 and config.train_cfg.val_interval == 5
+    assert config.param_scheduler[0].end == 1 and config.train_cfg.val_interval == 5
     with pytest.raises(ValueError, match="1 or more"):
         scale_schedule(config, 0)
+
+
+def test_iterations_scale_warm_up_and_decay_together() -> None:
+    poly = dict(type="PolyLR", begin=1500, end=40000, by_epoch=False)
+    warm_up = dict(type="LinearLR", begin=0, end=1500, by_epoch=False)
+    config = Config(
+        dict(
+            train_cfg=dict(max_iters=40000, val_interval=4000),
+            param_scheduler=[warm_up, poly],
+        )
+    )
+    scale_schedule(config, 10000, "iters")
+    assert config.train_cfg == dict(max_iters=10000, val_interval=4000)
+    assert [(s.begin, s.end) for s in config.param_scheduler] == [(0, 1500), (1500, 10000)]
+    scale_schedule(config, 400, "iters")
+    assert [(s.begin, s.end) for s in config.param_scheduler] == [(0, 60), (60, 400)]
+    with pytest.raises(ValueError, match="--iterations: expected 1 or more"):
+        scale_schedule(config, 0, "iters")
 
 
 @pytest.mark.parametrize(
