@@ -18,6 +18,12 @@ PACKAGES = [
     "reid.evaluation",
     "reid.gallery",
     "reid.synthetic",
+    "seg",
+    "seg.datasets",
+    "seg.evaluation",
+    "seg.models",
+    "seg.synthetic",
+    "seg.transforms",
 ]
 
 # faiss-cpu and faiss-gpu own the same `faiss/` folder, so exactly one may be installed. pip cannot
@@ -49,7 +55,11 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # All three by name: onedl-mmsegmentation requires neither of the others, and the packages that
     # these replace (mmengine, mmcv, mmsegmentation) do not run on a current torch.
-    "seg": ["onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"],
+    # scipy reads GTA5's split.mat, pillow palettes; albumentations and matplotlib bring both anyway.
+    "seg": [
+        *("onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"),
+        *("pillow", "scipy"),
+    ],
     # To be given with REIDSEG_FAISS=gpu: alone it brings both, which the first search refuses.
     "gpu": FAISS_CHOICES["gpu"],
     # More networks, whose norms backbones.convert_norm replaces.

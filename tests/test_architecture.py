@@ -30,13 +30,17 @@ MAY_IMPORT = {
     | {"backbones", "engine", "albumentations", "cv2", "matplotlib"}
     | {"faiss", "pymilvus", *WEB},  # not everywhere: CONFINED
     "seg": FOUNDATION
-    | {"backbones", "engine", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"},
+    | {"backbones", "engine", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
+    | {"PIL", "scipy"}
+    | {"timm", "onnx", "onnxruntime", "onnxscript"},  # not everywhere: CONFINED
 }
 
 # Third-party packages that only some files of their room may import.
 CONFINED = {
     "faiss": ("reid/gallery/", "reid/evaluation/neighbours.py"),
     "pymilvus": ("reid/gallery/milvus.py",),
+    "timm": ("seg/models/frozen_vit.py",),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), ("seg/export.py",)),
     **dict.fromkeys(WEB, ("reid/service/",)),
 }
 

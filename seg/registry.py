@@ -1,0 +1,14 @@
+"""Registries of this room: ``type='seg.GTA5'`` builds from mmengine's and mmseg's registries."""
+
+from mmengine import registry as _root
+from mmengine.registry import Registry
+
+MODELS = Registry("model", parent=_root.MODELS, scope="seg", locations=["seg.models"])
+DATASETS = Registry("dataset", parent=_root.DATASETS, scope="seg", locations=["seg.datasets"])
+TRANSFORMS = Registry(
+    "transform", parent=_root.TRANSFORMS, scope="seg", locations=["seg.transforms"]
+)
+DATA_SAMPLERS = Registry(
+    "data_sampler", parent=_root.DATA_SAMPLERS, scope="seg", locations=["seg.samplers"]
+)
+METRICS = Registry("metric", parent=_root.METRICS, scope="seg", locations=["seg.evaluation.metric"])
