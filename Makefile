@@ -12,14 +12,17 @@ ENV_SOURCES := setup.py constraints.txt
 BENCHMARKS := $(sort $(wildcard tools/benchmark/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo demo-seg test check bench clean
 
 help:  ## print this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [PYTEST_ARGS='-k triplet']"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-9s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-10s%s\n", $$1, $$2}'
 
 demo: $(VENV)/.made  ## from nothing to pictures: makes .venv, then runs tools/demo.py
 	$(VENV)/bin/python tools/demo.py
+
+demo-seg: $(VENV)/.made-seg  ## the same for segmentation: drawn streets, two networks, a report
+	$(VENV)/bin/python tools/demo.py seg
 
 test: $(TEST_VENV)/.made  ## all tests but the slow ones, in .venv-test
 	$(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -41,6 +44,11 @@ clean:  ## remove both environments, build leftovers and caches (data and result
 
 $(VENV)/.made: $(ENV_SOURCES)
 	$(call make-env,$(VENV),.)
+
+# .venv with the seg extra; what is there stays
+$(VENV)/.made-seg: $(VENV)/.made
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[seg]'
+	@touch $@
 
 $(TEST_VENV)/.made: $(ENV_SOURCES)
 	$(call make-env,$(TEST_VENV),'.[dev$(comma)seg]')

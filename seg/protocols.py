@@ -462,7 +462,8 @@ class _Differences:
 
 def _plain(config: Any) -> Mapping[str, Any]:
     """mmengine's Config is no mapping, what it holds is."""
-    return config.to_dict() if hasattr(config, "to_dict") else config
+    plain: Mapping[str, Any] = config.to_dict() if hasattr(config, "to_dict") else config
+    return plain
 
 
 def _steps(pipeline: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

@@ -53,6 +53,10 @@ class _EndlessSampler(Sampler[Sample], ABC):
         start, self.start = self.start, 0
         return map(self.sample, count(start * self.world_size + self.rank, self.world_size))
 
+    def skip(self, samples: int) -> None:
+        """Begin at this process's sample of that number: what mmengine's loop calls to resume."""
+        self.start = samples
+
     @abstractmethod
     def sample(self, position: int) -> Sample:
         """The sample at a position of the plan."""

@@ -1,11 +1,17 @@
 #!/usr/bin/env python
-"""Re-identification from nothing to a ranked list, in minutes on two CPU cores.
+"""The toolkit from nothing to pictures, in minutes on two CPU cores.
 
-    python tools/demo.py
+    python tools/demo.py            # re-identification: from drawn pedestrians to a ranked list
+    python tools/demo.py seg        # segmentation: from drawn streets to another kind of street
 
-Draws two cities of pedestrians that differ in light, colours and sharpness, trains ResNet-18-IBN-a
-on one, evaluates it in both, fills a gallery, searches it, and writes pictures. Everything goes to
-demo/; what is already there is used again. Each step is one of the tools, and its command is shown.
+`reid` draws two cities of pedestrians that differ in light, colours and sharpness, trains
+ResNet-18-IBN-a on one, evaluates it in both, fills a gallery, searches it, and writes pictures.
+
+`seg` draws streets in the style of a game and of a real camera, trains DeepLabV3+ on the game with
+batch norm and with IBN-b, tests both networks on both styles, and writes pictures and a report.
+
+Everything goes to demo/; what is already there is used again. Each step is one of the tools, and
+its command is shown.
 """
 
 from __future__ import annotations
@@ -21,22 +27,43 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = "configs/reid/resnet18_ibn_a_small_synthetic.py"
 DEMO = Path("demo")
-RUN = DEMO / "run"
+
+REID_CONFIG = "configs/reid/resnet18_ibn_a_small_synthetic.py"
+REID_RUN = DEMO / "run"
 QUERIES = 5
+
+STREETS = DEMO / "streets"
+NETWORKS = {"BN": "resnet18_small_streets", "IBN-b": "resnet18_ibn_b_small_streets"}
+ITERATIONS = 300
+PICTURES = 4
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--fresh", action="store_true", help="delete demo/ and begin anew")
+    parser.add_argument(
+        "what", nargs="?", choices=("reid", "seg"), default="reid", help="default: reid"
+    )
+    parser.add_argument("--fresh", action="store_true", help="delete what it made and begin anew")
     args = parser.parse_args()
-    if args.fresh:
-        shutil.rmtree(ROOT / DEMO, ignore_errors=True)
     started = time.perf_counter()
+    demo = {"reid": demonstrate_reid, "seg": demonstrate_seg}[args.what]
+    demo(fresh=args.fresh)
+    say(f"\nDone in {time.perf_counter() - started:.0f} s.")
+    return 0
 
+
+# ------------------------------------------------------------------------------ re-identification
+
+
+def demonstrate_reid(*, fresh: bool) -> None:
+    if fresh:
+        for name in ("noon", "dusk", "run", "gallery"):
+            shutil.rmtree(ROOT / DEMO / name, ignore_errors=True)
+        for picture in (ROOT / DEMO).glob("*.png"):
+            picture.unlink()
     for city in ("noon", "dusk"):
         sheet = DEMO / f"{city}.png"
         step(
@@ -44,16 +71,16 @@ def main() -> int:
             f"tools/prepare_data.py synthetic {DEMO / city} --city {city} --sheet {sheet}",
             makes=sheet,
         )
-    checkpoint = RUN / f"epoch_{epochs()}.pth"
+    checkpoint = REID_RUN / f"epoch_{epochs()}.pth"
     step(
         "train on noon (a few minutes; Ctrl-C stops safely, the same command goes on)",
-        f"tools/train_reid.py {CONFIG} --work-dir {RUN} --resume",
+        f"tools/train_reid.py {REID_CONFIG} --work-dir {REID_RUN} --resume",
         makes=checkpoint,
     )
-    results = RUN / f"test_{checkpoint.stem}" / "results.json"
+    results = REID_RUN / f"test_{checkpoint.stem}" / "results.json"
     step(
         "evaluate in both cities, beside the untrained network",
-        f"tools/test_reid.py {CONFIG} {checkpoint} --untrained",
+        f"tools/test_reid.py {REID_CONFIG} {checkpoint} --untrained",
         makes=results,
     )
     gallery = DEMO / "gallery"
@@ -61,7 +88,7 @@ def main() -> int:
         shutil.rmtree(ROOT / gallery, ignore_errors=True)
     step(
         "embed noon's gallery images and store them",
-        f"tools/build_gallery.py {gallery} {CONFIG} {checkpoint} --data {DEMO / 'noon'}",
+        f"tools/build_gallery.py {gallery} {REID_CONFIG} {checkpoint} --data {DEMO / 'noon'}",
         makes=gallery / "extractor.json",
     )
     picture = DEMO / "ranked_list.png"
@@ -72,12 +99,10 @@ def main() -> int:
         makes=picture,
     )
 
-    show(results)
+    show_reid(results)
     one = next(iter(some_queries()))
-    here = Path(sys.executable)
-    python = here.relative_to(ROOT) if here.is_relative_to(ROOT) else "python"
     say(f"""
-Done in {time.perf_counter() - started:.0f} s. Everything lies in {DEMO}/:
+Everything lies in {DEMO}/:
   {DEMO}/noon.png, {DEMO}/dusk.png
       the two cities: rows are people, columns are cameras
   {picture}
@@ -85,22 +110,106 @@ Done in {time.perf_counter() - started:.0f} s. Everything lies in {DEMO}/:
   {results}
       the numbers above, with their protocol
   {checkpoint}
-      the trained model; {RUN}/manifest_train.json says how it was made
+      the trained model; {REID_RUN}/manifest_train.json says how it was made
   {gallery}
       the gallery
 
 Try next:
-  {python} {search.format(one)} --picture one.png
-  {python} tools/prepare_data.py reid YOUR/PHOTOS      # what is in your own data, is it usable?
-  {python} tools/train_reid.py {CONFIG} --data YOUR/PHOTOS
-""")
-    return 0
+  {python()} {search.format(one)} --picture one.png
+  {python()} tools/prepare_data.py reid YOUR/PHOTOS      # what is in your own data, is it usable?
+  {python()} tools/train_reid.py {REID_CONFIG} --data YOUR/PHOTOS""")
 
 
-def step(what: str, command: str, *, makes: Path) -> None:
-    """Run a tool unless what it makes is there."""
+def epochs() -> int:
+    from engine.cli import load_config
+
+    return int(load_config(ROOT / REID_CONFIG).train_cfg.max_epochs)
+
+
+def some_queries() -> list[Path]:
+    """Query images of different people."""
+    files = sorted((ROOT / DEMO / "noon/query").glob("*.jpg"))
+    by_person = {path.name.split("_")[0]: path.relative_to(ROOT) for path in files}
+    return list(by_person.values())[:QUERIES]
+
+
+def show_reid(results: Path) -> None:
+    from rich.console import Console
+
+    from reid.evaluation.report import result_table
+
+    content = json.loads((ROOT / results).read_text())
+    say("")
+    title = "trained on noon; tested on noon and dusk"
+    Console().print(result_table(content["metrics"], title), soft_wrap=True)
+    for name, protocol in content["protocols"].items():
+        say(f"{name}: {protocol}")
+
+
+# ----------------------------------------------------------------------------------- segmentation
+
+
+def demonstrate_seg(*, fresh: bool) -> None:
+    if fresh:
+        for name in ("streets", "seg"):
+            shutil.rmtree(ROOT / DEMO / name, ignore_errors=True)
+    for style, splits, images in (("game", "train val", "200 40"), ("real", "val", "40")):
+        sheet = STREETS / f"{style}.png"
+        step(
+            f"draw streets, style '{style}'",
+            f"tools/prepare_data.py streets {STREETS / style} --style {style} --split {splits} "
+            f"--images {images} --sheet {sheet}",
+            makes=sheet,
+        )
+    results = []
+    for name, config in NETWORKS.items():
+        run = DEMO / "seg" / config
+        checkpoint = run / f"iter_{ITERATIONS}.pth"
+        step(
+            f"train with {name} on the game (minutes; Ctrl-C stops safely, the same command goes "
+            "on)",
+            f"tools/train_seg.py configs/seg/{config}.py --iterations {ITERATIONS} --work-dir {run}"
+            " --no-test --resume",
+            makes=checkpoint,
+        )
+        results.append(run / f"test_{checkpoint.stem}" / "results.json")
+        step(
+            f"test {name} on the game's own streets and on the real ones",
+            f"tools/test_seg.py {run / config}.py {checkpoint} --pictures {PICTURES}",
+            makes=results[-1],
+        )
+    report = DEMO / "seg" / "report" / "report.html"
+    step(
+        "both side by side",
+        f"tools/test_seg.py --results {' '.join(map(str, results))} --html "
+        f"--work-dir {report.parent}",
+        makes=None,
+    )
+    config = NETWORKS["IBN-b"]
+    run = DEMO / "seg" / config
+    model = f"{run / config}.py {run}/iter_{ITERATIONS}.pth"
+    say(f"""
+Everything lies in {DEMO}/:
+  {STREETS}/game.png, {STREETS}/real.png
+      the two styles of street, beside their labels
+  {results[0].parent}/, {results[1].parent}/
+      numbers, confusion matrices and pictures: image, truth, prediction, errors
+  {report}
+      the comparison, to open in a browser
+
+Try next:
+  {python()} tools/segment.py {model} YOUR/IMAGES --out segmented
+  {python()} tools/prepare_data.py seg data/gta5          # is the real GTA5 there, and whole?
+  {python()} tools/train_seg.py configs/seg/resnet50_ibn_b_robustnet_gta5-to-cityscapes.py""")
+
+
+# ------------------------------------------------------------------------------------------ steps
+
+
+def step(what: str, command: str, *, makes: Path | None) -> None:
+    """Run a tool unless what it makes is there; None: run it always."""
     say(f"\n== {what}")
-    if (ROOT / makes).exists():
+    if makes is not None and (ROOT / makes).exists():
         say(f"   {makes} is there: used again")
         return
     say(f"   python {command}")
@@ -114,30 +223,10 @@ def step(what: str, command: str, *, makes: Path) -> None:
         sys.exit(code)
 
 
-def epochs() -> int:
-    from engine.cli import load_config
-
-    return int(load_config(ROOT / CONFIG).train_cfg.max_epochs)
-
-
-def some_queries() -> list[Path]:
-    """Query images of different people."""
-    files = sorted((ROOT / DEMO / "noon/query").glob("*.jpg"))
-    by_person = {path.name.split("_")[0]: path.relative_to(ROOT) for path in files}
-    return list(by_person.values())[:QUERIES]
-
-
-def show(results: Path) -> None:
-    from rich.console import Console
-
-    from reid.evaluation.report import result_table
-
-    content = json.loads((ROOT / results).read_text())
-    say("")
-    title = "trained on noon; tested on noon and dusk"
-    Console().print(result_table(content["metrics"], title), soft_wrap=True)
-    for name, protocol in content["protocols"].items():
-        say(f"{name}: {protocol}")
+def python() -> str:
+    """The interpreter, as one would type it."""
+    here = Path(sys.executable)
+    return str(here.relative_to(ROOT)) if here.is_relative_to(ROOT) else "python"
 
 
 def say(text: str) -> None:

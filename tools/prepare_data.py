@@ -4,9 +4,12 @@
     python tools/prepare_data.py reid data/my_people --camera-pattern '^(\\d+)_'
     python tools/prepare_data.py reid data/images.csv
     python tools/prepare_data.py synthetic data/noon --city noon --identities 60
+    python tools/prepare_data.py seg data/gta5 --drop robustnet
+    python tools/prepare_data.py streets data/game --style game --images 200
 
-`reid` recognises the layout, reads every image, and says what is wrong and what to do about it;
-the exit code is 1 when there are errors. `synthetic` draws a city of pedestrians and checks it.
+`reid` and `seg` recognise the layout, read every file, and say what is wrong and what to do about
+it; the exit code is 1 when there are errors. `seg` also counts the classes, for samplers to come.
+`synthetic` draws a city of pedestrians, `streets` labelled street scenes; both check the result.
 """
 
 import argparse
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from reid.datasets import Splits, ValidationReport
+    from seg.datasets import SegmentationDataset
+    from seg.datasets.verification import VerificationReport
 
 Progress = Callable[[int, int], None]
 
@@ -42,6 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    _add_reid(commands)
+    _add_synthetic(commands)
+    _add_seg(commands)
+    _add_streets(commands)
+    return parser
+
+
+def _add_reid(commands: Any) -> None:
     reid = commands.add_parser(
         "reid",
         help="check a re-identification dataset",
@@ -80,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     reid.add_argument("--all", action="store_true", help="list all cases, not the first few")
     reid.set_defaults(run=check_reid)
 
+
+def _add_synthetic(commands: Any) -> None:
     synthetic = commands.add_parser(
         "synthetic",
         help="draw a synthetic city in Market-1501 layout",
@@ -104,7 +119,91 @@ def _parser() -> argparse.ArgumentParser:
         "(default ROOT/contact_sheet.png)",
     )
     synthetic.set_defaults(run=make_synthetic)
-    return parser
+
+
+def _add_seg(commands: Any) -> None:
+    seg = commands.add_parser(
+        "seg",
+        help="check a segmentation dataset",
+        description="Recognise a dataset's layout, read all images and labels, print what is "
+        "wrong, count the classes (kept for the samplers) and print config lines.",
+    )
+    seg.add_argument("root", metavar="ROOT", help="the dataset's folder")
+    seg.add_argument(
+        "--layout",
+        default="auto",
+        metavar="NAME",
+        help="gta5, synthia, cityscapes, foggy_cityscapes, bdd100k, mapillary, acdc, idd, "
+        "idd_lite, camvid, or folder: own data (default: recognise it)",
+    )
+    seg.add_argument(
+        "--split", nargs="+", metavar="NAME", help="train, val, ... (default: all that are there)"
+    )
+    seg.add_argument("--space", metavar="NAME", help="classes, e.g. cityscapes19, street7")
+    seg.add_argument(
+        "--drop",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="images to leave out; `robustnet`: the GTA5 images that RobustNet leaves out",
+    )
+    seg.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further arguments of the dataset, e.g. labels=labelTrainIds; for own data: "
+        "source=trainids images=photos labels=masks",
+    )
+    seg.add_argument(
+        "--write-splits", metavar="DIR", help="write DIR/<split>.txt, one image name a line"
+    )
+    seg.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    seg.add_argument("--workers", type=int, metavar="N", help="threads that read files")
+    seg.add_argument("--all", action="store_true", help="list all cases, not the first few")
+    seg.set_defaults(run=check_seg)
+
+
+def _add_streets(commands: Any) -> None:
+    streets = commands.add_parser(
+        "streets",
+        help="draw labelled street scenes in GTA5 or Cityscapes layout",
+        description="Draw street scenes with the 19 classes of Cityscapes, and check them. The "
+        "same seed gives the same streets in both styles: a domain gap without downloads.",
+    )
+    streets.add_argument("root", metavar="ROOT", help="the folder to write")
+    streets.add_argument(
+        "--style",
+        choices=("game", "real"),
+        required=True,
+        help="game: sunny and saturated, GTA5 layout; real: grey and hazy, Cityscapes layout",
+    )
+    streets.add_argument(
+        "--layout", choices=("gta5", "cityscapes"), help="other than the style's own"
+    )
+    streets.add_argument(
+        "--split", nargs="+", default=["train"], metavar="NAME", help="train (default), val, test"
+    )
+    streets.add_argument(
+        "--images", type=int, nargs="+", default=[200], metavar="N",
+        help="in each split; one number for all, or one a split (default 200)",
+    )  # fmt: skip
+    streets.add_argument(
+        "--size", default="512x256", metavar="WxH", help="width x height, default 512x256"
+    )
+    streets.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    streets.add_argument(
+        "--train-ids", action="store_true", help="Cityscapes layout: also labelTrainIds files"
+    )
+    streets.add_argument("--workers", type=int, metavar="N", help="processes that draw")
+    streets.add_argument(
+        "--sheet",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="also write a picture of some images and labels (default ROOT/contact_sheet.png)",
+    )
+    streets.set_defaults(run=draw_streets)
 
 
 def check_reid(args: argparse.Namespace) -> int:
@@ -127,12 +226,10 @@ def check_reid(args: argparse.Namespace) -> int:
 def make_synthetic(args: argparse.Namespace) -> int:
     """`synthetic`: draw a city, then check it like any other data."""
     from reid.datasets import LAYOUTS, parse_market1501, validate
-    from reid.synthetic import make_city
+    from reid.synthetic import contact_sheet, make_city
 
     console = _console()
-    sheet = None if args.sheet is None else Path(args.sheet or Path(args.root, "contact_sheet.png"))
-    if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ValueError(f"--sheet: the name must end in .png or .jpg, got {str(sheet)!r}")
+    sheet = _sheet_path(args)
     with _progress("drawing", hidden=False) as progress:
         city = make_city(
             args.root,
@@ -148,13 +245,184 @@ def make_synthetic(args: argparse.Namespace) -> int:
     report = validate(parse_market1501(args.root))
     _print_report(console, report, str(args.root), LAYOUTS["market1501"])
     if sheet:
-        _write_sheet(args.root, sheet)
+        # identities in rows and cameras in columns
+        _write_picture(contact_sheet(args.root, images_per_camera=2), sheet)
         _line(console, f"contact sheet: {sheet}")
     _print_config(console, report, LAYOUTS["market1501"], args.root, {})
     return 0 if report.ok else 1
 
 
+def check_seg(args: argparse.Namespace) -> int:
+    """`seg`: find the splits, read everything, print; 1 when there are errors."""
+    with _needs_seg_extra():
+        from seg.datasets import LAYOUTS, recognise_layout
+        from seg.datasets.splits import write_splits
+
+    from engine.atomic import write_json
+
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json: there is no folder {Path(args.json).absolute().parent}")
+    kinds = {**LAYOUTS, "folder": "seg.ImageLabelFolder"}
+    layout = recognise_layout(args.root) if args.layout == "auto" else args.layout
+    if layout not in kinds:
+        raise ValueError(f"--layout: expected one of auto, {', '.join(kinds)}; got {layout!r}")
+    options = _seg_options(args)
+    with _silent_log():  # of pairs that are left out; the report lists them
+        datasets, absent = _seg_datasets(kinds[layout], args, options)
+    console = _console()
+    report = _verify(console, datasets, kinds[layout], args.workers, absent, args.all)
+    if args.write_splits:
+        for path in write_splits(datasets, args.write_splits):
+            _line(console, f"split: {path}")
+    if args.json:
+        content = {"type": kinds[layout], "root": str(args.root), "options": options}
+        write_json(args.json, {**content, **report.as_dict()})
+        _line(console, f"report: {args.json}")
+    if report.ok:
+        _print_seg_config(console, datasets, kinds[layout], args.root, options)
+    return 0 if report.ok else 1
+
+
+def draw_streets(args: argparse.Namespace) -> int:
+    """`streets`: draw the splits, then check them like any other data."""
+    with _needs_seg_extra():
+        from seg.datasets import LAYOUTS
+        from seg.registry import DATASETS
+        from seg.synthetic import contact_sheet, make_streets
+
+    sheet = _sheet_path(args)
+    size = tuple(int(n) if n.isdecimal() else 0 for n in args.size.lower().split("x"))
+    if len(size) != 2 or 0 in size:
+        raise ValueError(f"--size: expected WxH in pixels, e.g. 512x256, got {args.size!r}")
+    splits = list(dict.fromkeys(args.split))
+    images = args.images * len(splits) if len(args.images) == 1 else args.images
+    if len(images) != len(splits):
+        raise ValueError(f"--images: expected 1 or {len(splits)} numbers, got {len(images)}")
+    console = _console()
+    for split, number in zip(splits, images, strict=True):
+        with _progress(f"drawing {split}", hidden=False) as progress:
+            made = make_streets(
+                args.root,
+                args.style,
+                layout=args.layout,
+                split=split,
+                images=number,
+                size=size,
+                seed=args.seed,
+                train_ids=args.train_ids,
+                workers=args.workers,
+                progress=progress,
+            )
+        if made.reused:
+            _line(console, f"{args.root} holds the streets of {split} already; nothing was drawn")
+    kind = LAYOUTS[made.layout]
+    datasets = [DATASETS.build({"type": kind, "root": args.root, "split": s}) for s in splits]
+    report = _verify(console, datasets, kind, None, {}, every_case=False)
+    if sheet:
+        _write_picture(contact_sheet(args.root), sheet)
+        _line(console, f"contact sheet: {sheet}")
+    _print_seg_config(console, datasets, kind, args.root, {})
+    return 0 if report.ok else 1
+
+
+def _verify(
+    console: "Console",
+    datasets: "Sequence[SegmentationDataset]",
+    kind: str,
+    workers: int | None,
+    absent: Mapping[str, str],
+    every_case: bool,
+) -> "VerificationReport":
+    """Read all files, print the report, keep the counts of classes for samplers."""
+    from seg.datasets.statistics import save_statistics
+    from seg.datasets.verification import verify
+
+    with _progress("reading", hidden=False) as progress:
+        report = verify(datasets, workers=workers, progress=progress)
+    _print_verification(console, report, datasets[0].root, kind, absent, every_case)
+    kept = [
+        save_statistics(dataset, split.statistics)
+        for dataset, split in zip(datasets, report.splits, strict=True)
+        if split.complete
+    ]
+    if folders := sorted({str(path.parent) for path in kept if path}):
+        _line(console, f"counts of classes kept for samplers in {', '.join(folders)}")
+    return report
+
+
 # ------------------------------------------------------------------------------- parsing
+
+
+@contextmanager
+def _needs_seg_extra() -> Iterator[None]:
+    """Say how to install what the segmentation room needs beyond the others."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in ("seg", "engine"):
+            raise
+        raise ImportError(
+            f"segmentation needs {(error.name or '').partition('.')[0]}, which is not installed: "
+            "pip install -c constraints.txt -e '.[seg]'"
+        ) from error
+
+
+@contextmanager
+def _silent_log() -> Iterator[None]:
+    import logging
+
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _seg_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The dataset's own arguments that were given."""
+    from engine.cli import parse_options
+
+    if wrong := [text for text in args.options if not text.partition("=")[1]]:
+        raise ValueError(f"--options: expected KEY=VALUE, got {wrong[0]!r}")
+    options = parse_options(args.options)
+    if taken := {"root", "split", "space", "drop", "missing", "pipeline"} & options.keys():
+        raise ValueError(f"--options: {sorted(taken)[0]!r} cannot be given there")
+    if args.space:
+        options["space"] = args.space
+    if args.drop:
+        options["drop"] = args.drop[0] if args.drop == ["robustnet"] else args.drop
+    return options
+
+
+def _seg_datasets(
+    kind: str, args: argparse.Namespace, options: Mapping[str, Any]
+) -> "tuple[list[SegmentationDataset], dict[str, str]]":
+    """The splits that were asked for, or that are there, and why others are not."""
+    from seg.registry import DATASETS
+
+    def build(split: str, **more: Any) -> "SegmentationDataset":
+        # pairs without a partner are a finding of the report, not the end of it
+        config = {"type": kind, "root": args.root, "split": split, "missing": "drop"}
+        return DATASETS.build({**config, **options, **more})  # type: ignore[no-any-return]
+
+    def has_files(split: str) -> bool:
+        try:
+            return any(build(split, lazy_init=True).find())
+        except (FileNotFoundError, ValueError):
+            return False
+
+    if args.split:
+        return [build(split) for split in dict.fromkeys(args.split)], {}
+    splits = () if kind == "seg.ImageLabelFolder" else DATASETS.get(kind).SPLITS
+    datasets, absent = [], {}
+    for split in splits:
+        try:
+            datasets.append(build(split))
+        except (FileNotFoundError, ValueError) as error:
+            if has_files(split):  # it is there, and broken
+                raise
+            absent[split] = str(error)
+    return (datasets, absent) if datasets else ([build("all")], absent)
 
 
 def _parser_options(layout: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -190,16 +458,23 @@ def _parse(layout: str, root: str, options: Mapping[str, Any]) -> "Splits":
     return parsers[layout](root, **options)
 
 
-def _write_sheet(root: str, target: Path) -> None:
-    """A picture of the data: identities in rows, cameras in columns."""
+def _sheet_path(args: argparse.Namespace) -> Path | None:
+    if args.sheet is None:
+        return None
+    sheet = Path(args.sheet or Path(args.root, "contact_sheet.png"))
+    if sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ValueError(f"--sheet: the name must end in .png or .jpg, got {str(sheet)!r}")
+    return sheet
+
+
+def _write_picture(image: Any, target: Path) -> None:
+    """Write an (H, W, 3) uint8 RGB array."""
     import cv2
 
     from engine.atomic import write_bytes
-    from reid.synthetic import contact_sheet
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    image = cv2.cvtColor(contact_sheet(root, images_per_camera=2), cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(target.suffix, image)
+    _, encoded = cv2.imencode(target.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_bytes(target, encoded.tobytes())
 
 
@@ -261,6 +536,21 @@ def _print_report(
         cameras = f"{row.cameras}" if row.cameras else "-"
         table.add_row(row.split, f"{row.images:,}", f"{row.identities:,}", cameras)
     console.print(Padding(table, (1, 0, 1, 2)))
+    _print_findings(console, report, every_case=every_case)
+    console.print()
+    _line(console, _verdict(report, report.images_read), "bold green" if report.ok else "bold red")
+
+
+def _print_findings(
+    console: "Console",
+    report: "ValidationReport | VerificationReport",
+    *,
+    every_case: bool,
+) -> None:
+    """Errors, warnings and notes, each with some or all of its cases."""
+    from rich.table import Table
+    from rich.text import Text
+
     for finding in report.findings:
         style = _STYLES[finding.level]
         grid = Table.grid(padding=(0, 1))
@@ -273,17 +563,56 @@ def _print_report(
             _line(console, f"          {example}", "dim")
         if rest := len(finding.examples) - len(shown):
             _line(console, f"          and {rest:,} more (--all lists them)", "dim")
+
+
+def _print_verification(
+    console: "Console",
+    report: "VerificationReport",
+    root: str,
+    kind: str,
+    absent: Mapping[str, str],
+    every_case: bool,
+) -> None:
+    """Splits, classes, findings, the verdict."""
+    from rich.padding import Padding
+
+    from seg.datasets.verification_table import class_table, split_table
+
     console.print()
-    _line(console, _verdict(report), "bold green" if report.ok else "bold red")
+    _line(console, f"{report.name}  ({kind}, {root})", "bold")
+    for split in report.splits:
+        _line(console, f"protocol: {split.protocol}")
+    console.print(Padding(split_table(report), (1, 0, 1, 2)))
+    console.print(Padding(class_table(report), (0, 0, 1, 2)))
+    for split, reason in absent.items():
+        _line(console, f"note    no split {split!r}: {reason}", "dim")
+    _print_findings(console, report, every_case=every_case)
+    console.print()
+    images = sum(split.images for split in report.splits)
+    _line(console, _verdict(report, images), "bold green" if report.ok else "bold red")
 
 
-def _verdict(report: "ValidationReport") -> str:
-    from reid.datasets.base import counted
+def _print_seg_config(
+    console: "Console",
+    datasets: "Sequence[SegmentationDataset]",
+    kind: str,
+    root: str,
+    options: Mapping[str, Any],
+) -> None:
+    console.print("\nin a config:")
+    for dataset in datasets:
+        text = _dataset(kind, root, dataset.split, options)
+        _line(console, f"    {dataset.split}_dataset = {text}")
+    console.print()
 
-    errors = len(report.errors)
-    warnings = sum(f.level == "warning" for f in report.findings)
-    read = f"{report.images_read:,} images read, " if report.images_read else ""
-    counts = f"{read}{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+
+def _verdict(report: "ValidationReport | VerificationReport", images_read: int) -> str:
+    def counted(level: str) -> str:
+        number = sum(f.level == level for f in report.findings)
+        return f"{number:,} {level}{'' if number == 1 else 's'}"
+
+    read = f"{images_read:,} images read, " if images_read else ""
+    counts = f"{read}{counted('error')}, {counted('warning')}"
     return f"{counts}: " + ("the data can be used" if report.ok else "repair the errors first")
 
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env python
-"""Look inside networks: figures, with the numbers behind them as a table and a CSV.
+"""Look inside networks: figures, with the numbers behind them as a table and a CSV; and at labels.
 
     python tools/visualize.py divergence --model resnet50 --model resnet50_ibn_a \\
         --weights official --weights official --domain photo=DIR --domain art=DIR
     python tools/visualize.py gates --checkpoint bin.pth
     python tools/visualize.py switches --checkpoint sn.pth
+    python tools/visualize.py segmentation CONFIG CHECKPOINT --domain cityscapes --out pictures
 
 `divergence`: how differently the layers see two sets of images (Pan et al. 2018, section 4.3).
 `gates`: BIN's gates by depth, 0 is instance norm and 1 batch norm (Nam and Kim 2018).
 `switches`: SN's weights of instance, layer and batch statistics by depth (Luo et al. 2019).
+`segmentation`: image, truth, prediction and errors side by side.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 def main() -> int | None:
     args = parser().parse_args()
-    if args.out.suffix.lower() != ".png":
+    if args.out.suffix.lower() != ".png" and args.run is not show_segmentation:
         raise ValueError(f"--out: the picture is a .png file, got {str(args.out)!r}")
     return args.run(args)
 
@@ -114,7 +116,42 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--csv", type=Path, help="numbers; default: beside the picture, with its name"
         )
+    add_segmentation(commands)
     return top
+
+
+def add_segmentation(commands: Any) -> None:
+    command = commands.add_parser(
+        "segmentation",
+        help="image, truth, prediction and errors side by side",
+        description="Labels images of a domain of the config, or image files, and draws image, "
+        "truth, prediction and errors (red; what the truth ignores is grey) side by side, with the "
+        "legend of the classes.",
+        allow_abbrev=False,
+    )
+    command.add_argument("config", metavar="CONFIG")
+    command.add_argument("checkpoint", metavar="CHECKPOINT")
+    given = command.add_mutually_exclusive_group(required=True)
+    given.add_argument("--domain", metavar="NAME", help="one of the config's test_dataloader")
+    given.add_argument("--images", nargs="+", type=Path, metavar="FILE", help="without truth")
+    command.add_argument(
+        "--data", nargs="+", default=[], metavar="NAME=PATH", help="where a domain's data lie"
+    )
+    command.add_argument(
+        "--limit", type=int, default=8, metavar="N", help="images, spread evenly; default 8"
+    )
+    command.add_argument("--panel-width", type=int, default=640, metavar="PIXELS")
+    command.add_argument("--columns", type=int, metavar="N", help="panels in a row; default: all")
+    command.add_argument("--device", help="cpu, cuda, ...; by default CUDA where there is one")
+    command.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("segmentation"),
+        help="a folder, or a .png: one sheet of all; default segmentation/",
+    )
+    command.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE")
+    command.set_defaults(run=show_segmentation)
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
@@ -730,6 +767,56 @@ def draw_switches(
     panels[0].tick_params(axis="x", length=0, labelbottom=False)
     handles, labels = panels[0].get_legend_handles_labels()
     fig.legend(handles[::-1], labels[::-1], loc="outside right center", frameon=False)
+
+
+# ------------------------------------------------------------------------------------ segmentation
+
+
+def show_segmentation(args: argparse.Namespace) -> None:
+    for option in ("limit", "panel_width"):
+        if getattr(args, option) < 1:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name}: expected 1 or more, got {getattr(args, option)}")
+    if args.columns is not None and args.columns < 1:
+        raise ValueError(f"--columns: expected 1 or more, got {args.columns}")
+    as_sheet = args.out.suffix.lower() == ".png"
+    if args.out.suffix and not as_sheet and not args.out.is_dir():
+        raise ValueError(f"--out: a folder or a .png file, got {str(args.out)!r}")
+
+    from engine.atomic import write_bytes
+    from engine.cli import load_config
+    from seg.inference import Segmenter
+    from seg.visualization import compare, encode_picture, labelled_images, sheet
+
+    config = load_config(args.config, args.cfg_options)
+    if args.data:
+        from seg.data_options import set_roots
+
+        set_roots(config, args.data)
+    if args.images:
+        absent = [str(path) for path in args.images if not path.is_file()]
+        if absent:
+            raise FileNotFoundError(f"no image at {', '.join(absent)}")
+        items = [(str(path), None) for path in args.images]
+    else:
+        items = labelled_images(config, args.domain, args.limit)
+    segmenter = Segmenter(config, args.checkpoint, args.device, dtype=args.dtype)
+    pictures, written = [], []
+    with progress_bar("images", len(items)) as advance:
+        for name, picture in compare(
+            segmenter, items, panel_width=args.panel_width, columns=args.columns
+        ):
+            if as_sheet:
+                pictures.append(picture)
+            else:
+                written.append(args.out / f"{len(written):03d}_{name}.png")
+                args.out.mkdir(parents=True, exist_ok=True)
+                write_bytes(written[-1], encode_picture(picture))
+            advance(1)
+    if as_sheet:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(args.out, encode_picture(sheet(pictures)))
+    print(f"written: {args.out}" + ("" if as_sheet else f", {len(written)} pictures"))
 
 
 # ------------------------------------------------------------------- figures, tables, files, bars

@@ -51,7 +51,8 @@ def near_contour(labels: np.ndarray, width: int) -> np.ndarray:
     sums = cv2.boxFilter(
         edge, cv2.CV_32S, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT
     )
-    return sums > 0
+    near: np.ndarray = sums > 0
+    return near
 
 
 class BoundaryCounts:
@@ -78,7 +79,7 @@ class BoundaryCounts:
             return
         ignored = truth == IGNORE
         prediction = np.where(ignored, np.uint8(IGNORE), prediction)
-        d = boundary_width(*truth.shape, self.ratio)
+        d = boundary_width(truth.shape[0], truth.shape[1], self.ratio)
         true = np.where(near_contour(truth, d), truth, np.uint8(IGNORE))
         predicted = np.where(near_contour(prediction, d), prediction, np.uint8(IGNORE))
         pairs = count_pairs(true, predicted)

@@ -46,12 +46,11 @@ class Picture:
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 RGB, truth and prediction (H, W) uint8."""
-        image = cv2.imdecode(np.frombuffer(self.image, np.uint8), cv2.IMREAD_COLOR)
-        maps = (
-            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            for data in (self.truth, self.prediction)
+        return (
+            np.ascontiguousarray(_decoded(self.image, cv2.IMREAD_COLOR)[..., ::-1]),
+            _decoded(self.truth, cv2.IMREAD_UNCHANGED),
+            _decoded(self.prediction, cv2.IMREAD_UNCHANGED),
         )
-        return (np.ascontiguousarray(image[..., ::-1]), *maps)
 
 
 @METRICS.register_module()
@@ -307,6 +306,12 @@ def _picture(
         cv2.imencode(".jpg", shown, quality)[1].tobytes(),
         *(cv2.imencode(".png", m)[1].tobytes() for m in maps),
     )
+
+
+def _decoded(data: bytes, flags: int) -> np.ndarray:
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    assert array is not None, "what _picture encoded"
+    return array
 
 
 def _worst_first(image: Mapping[str, Any]) -> tuple[bool, float, str]:

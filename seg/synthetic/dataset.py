@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import operator
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -286,7 +287,7 @@ def _drawing(
     """A function that draws jobs in order, in this process or in several."""
     if workers is None:
         # a worker takes as long to start as it takes to draw about eight images
-        workers = min(_cores(), count // 8)
+        workers = min(_cores(), count // 8) if _can_spawn() else 0
     workers = min(workers, count)
     if workers < 2:
         yield lambda jobs: map(draw, jobs)
@@ -304,6 +305,12 @@ def _drawing(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _can_spawn() -> bool:
+    """False where the main program came through a pipe: a new process could not import it."""
+    program = getattr(sys.modules.get("__main__"), "__file__", None)
+    return program is None or Path(program).is_file()
 
 
 def _cores() -> int:

@@ -15,7 +15,7 @@ __all__ = ["ResizeAndCropSquare"]
 
 
 @TRANSFORMS.register_module()
-class ResizeAndCropSquare(BaseTransform):  # type: ignore[misc]
+class ResizeAndCropSquare(BaseTransform):
     """Resize image and labels to a height, keeping the aspect, then cut or pad a centred square.
 
     RobustNet (Choi et al., CVPR 2021, https://arxiv.org/abs/2103.15597) tests Mapillary so, with

@@ -11,6 +11,7 @@ precision = dict(dtype="bfloat16", channels_last=True)
 custom_hooks = [
     dict(type="engine.IterationSeedHook"),
     dict(type="engine.NonFiniteLossHook"),
+    dict(type="engine.GateClampHook"),  # of BIN; other networks have no gates
     dict(type="engine.ManifestHook"),
     dict(type="engine.StopSafelyHook"),
 ]
