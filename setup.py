@@ -55,7 +55,7 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # All three by name: onedl-mmsegmentation requires neither of the others, and the packages that
     # these replace (mmengine, mmcv, mmsegmentation) do not run on a current torch.
-    # scipy reads GTA5's split.mat, pillow palettes; albumentations and matplotlib bring both anyway.
+    # scipy reads GTA5's split.mat, pillow palettes; what else is here brings both anyway.
     "seg": [
         *("onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"),
         *("pillow", "scipy"),

@@ -184,7 +184,7 @@ def scale_schedule(
     whole = config.train_cfg[f"max_{unit}"]
 
     def share(point: int) -> int:
-        return max(1, round(point * length / whole))
+        return int(max(1, round(point * length / whole)))
 
     config.train_cfg[f"max_{unit}"] = length
     config.train_cfg.val_interval = min(config.train_cfg.get("val_interval", 1), length)

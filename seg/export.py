@@ -279,7 +279,7 @@ def _name_dimensions(proto: Any) -> None:
 
 
 def _onnx_runner(path: Path) -> Any:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

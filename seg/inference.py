@@ -38,8 +38,6 @@ class Segmenter:
         device: 'cpu', 'cuda', ...; by default CUDA where there is one.
         dtype: 'float32', or 'bfloat16' or 'float16': the network runs under autocast, which is
             faster and changes labels where two classes are nearly equal.
-        fold: fold batch norms into the convolutions before them (:mod:`seg.models.folding`): fewer
-            passes, the same labels but for rounding; ``model.state_dict()`` has other keys then.
         test_cfg: other settings of inference in place of the model's, e.g.
             ``dict(mode="slide", crop_size=(512, 512), stride=(341, 341), batch_windows=4)``.
 
@@ -59,7 +57,6 @@ class Segmenter:
         device: str | torch.device | None = None,
         *,
         dtype: str = "float32",
-        fold: bool = True,
         test_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         from engine.cli import load_config
@@ -82,8 +79,6 @@ class Segmenter:
         self.classes, self.palette = classes_of(cfg, self.model.num_classes, checkpoint)
         self.test_cfg = dict(test_cfg if test_cfg is not None else self.model.test_cfg or {})
         self._prepare = _pipeline(cfg)
-        if fold:
-            self._fold()
 
     @overload
     def __call__(self, images: str | Path | np.ndarray) -> np.ndarray: ...  # type: ignore[overload-overlap]
@@ -125,18 +120,6 @@ class Segmenter:
     def network(self, windows: Tensor) -> Tensor:
         """(B, 3, h, w) normalised -> (B, C, h', w') logits at the head's own resolution."""
         return network_logits(self.model, windows)
-
-    def _fold(self) -> None:
-        from mmengine.logging import print_log
-
-        from .models.folding import fold_batch_norms
-
-        generator = torch.Generator().manual_seed(0)
-        example = torch.randn(1, 3, 128, 128, generator=generator).to(self.device)
-        try:
-            fold_batch_norms(self.model, self.network, example)
-        except RuntimeError as error:  # a network of one size; it works unfolded
-            print_log(f"batch norms are not folded: {error}", logger="current")
 
     def _label(self, image: Image) -> np.ndarray:
         from .models.prediction import predict_labels

@@ -39,7 +39,7 @@ Palette = Sequence[Sequence[int]]
 
 _INK, _FAINT, _EDGE = (31, 35, 40), (101, 109, 118), (208, 215, 222)
 _VOID = (0, 0, 0)
-_WRONG, _IGNORED, _CORRECT = (222, 45, 38), (150, 150, 150), (38, 43, 48)
+_WRONG, _IGNORED, _CORRECT = (222, 45, 38), (175, 175, 175), (38, 43, 48)
 _GAP = 6
 
 
@@ -92,7 +92,7 @@ def error_map(labels: np.ndarray, truth: np.ndarray, image: np.ndarray | None = 
         picture = np.full((*labels.shape, 3), _CORRECT, np.uint8)
     else:
         _check_pair(image, labels)
-        dimmed = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) * 0.45).astype(np.uint8)
+        dimmed = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) * 0.35).astype(np.uint8)
         picture = np.repeat(dimmed[..., None], 3, axis=2)
     ignored = _ignored(truth)
     picture[(labels != truth) & ~ignored] = _WRONG

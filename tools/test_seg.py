@@ -3,7 +3,7 @@
 
     python tools/test_seg.py CONFIG CHECKPOINT                         # the config's own domains
     python tools/test_seg.py CONFIG seed0/iter_40000.pth seed1/iter_40000.pth --boundary --html
-    python tools/test_seg.py CONFIG CHECKPOINT --data cityscapes=/data/cityscapes
+    python tools/test_seg.py CONFIG CHECKPOINT --domains cityscapes --data cityscapes=/data/city
     python tools/test_seg.py CONFIG CHECKPOINT --target night=acdc:/data/acdc bdd100k:/data/bdd100k
     python tools/test_seg.py CONFIG CHECKPOINT --corruptions fog gaussian_noise
     python tools/test_seg.py --results a/results.json b/results.json --html   # no model: tables
@@ -44,6 +44,9 @@ def parse_arguments() -> argparse.Namespace:
         default=[],
         metavar="NAME=PATH",
         help="where the data of the config's domain NAME lies",
+    )
+    parser.add_argument(
+        "--domains", nargs="+", default=[], metavar="NAME", help="only these of the config's"
     )
     parser.add_argument(
         "--target",
@@ -145,6 +148,10 @@ def prepare(args: argparse.Namespace) -> Config:
         from seg.data_options import set_roots
 
         set_roots(config, args.data)
+    if args.domains:
+        from seg.data_options import choose_domains
+
+        choose_domains(config, args.domains)
     if args.target:
         from seg.data_options import parse_targets, use_targets
 

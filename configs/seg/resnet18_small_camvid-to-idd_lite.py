@@ -6,7 +6,7 @@ The norm is an option: `--cfg-options model.backbone.ibn=a`, `model.backbone.nor
 _base_ = [
     "../_base_/models/deeplabv3plus_small.py",
     "../_base_/datasets/camvid_idd_lite.py",
-    "../_base_/schedules/seg_small_800.py",
+    "../_base_/schedules/seg_small_600.py",
     "../_base_/runtime/seg.py",
 ]
 

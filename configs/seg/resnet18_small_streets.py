@@ -3,6 +3,6 @@
 _base_ = [
     "../_base_/models/deeplabv3plus_small.py",
     "../_base_/datasets/streets.py",
-    "../_base_/schedules/seg_small_800.py",
+    "../_base_/schedules/seg_small_600.py",
     "../_base_/runtime/seg.py",
 ]

@@ -22,7 +22,7 @@ from ..registry import MODELS
 
 
 @MODELS.register_module()
-class DeepLabV3PlusHead(BaseDecodeHead):  # type: ignore[misc]
+class DeepLabV3PlusHead(BaseDecodeHead):
     """Atrous pyramid on the map ``in_index``, joined with the low-level features of map 0.
 
     Args:

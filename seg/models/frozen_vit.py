@@ -26,7 +26,7 @@ from ..registry import MODELS
 
 
 @MODELS.register_module()
-class FrozenViT(BaseModule):  # type: ignore[misc]
+class FrozenViT(BaseModule):
     """A timm ViT whose patch tokens are returned as maps.
 
     Args:

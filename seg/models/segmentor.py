@@ -51,7 +51,7 @@ _PREDICTION = ("mode", "crop_size", "stride", "batch_windows")
 
 
 @MODELS.register_module()
-class Segmentor(EncoderDecoder):  # type: ignore[misc]
+class Segmentor(EncoderDecoder):
     """Images -> labels, with feature losses and style modules.
 
     Differences from mmseg's ``EncoderDecoder``, whose arguments it takes:

@@ -30,7 +30,7 @@ from .style import image_of
 
 
 @TRANSFORMS.register_module()
-class Albumentations(BaseTransform):  # type: ignore[misc]
+class Albumentations(BaseTransform):
     """A list of albumentations transforms.
 
     ``results["img"]`` (H, W, 3) uint8 BGR is handed over as RGB and comes back as BGR. The maps

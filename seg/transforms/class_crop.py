@@ -18,7 +18,7 @@ _TRIES = 10  # as in mmseg's RandomCrop and in DAFormer's code
 
 
 @TRANSFORMS.register_module()
-class ClassCrop(BaseTransform):  # type: ignore[misc]
+class ClassCrop(BaseTransform):
     """Crop image and labels, where a class is if the sample names one.
 
     The class stands in ``results["crop_class"]`` (``seg.RareClassSampler``,

@@ -13,7 +13,7 @@ from .style import image_of
 
 
 @TRANSFORMS.register_module()
-class Corrupt(BaseTransform):  # type: ignore[misc]
+class Corrupt(BaseTransform):
     """One common corruption at one severity, the same for every model and run.
 
     The seed is a hash of the corruption's and the image file's name (not of its folder). Put it

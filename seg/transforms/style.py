@@ -28,7 +28,7 @@ def image_of(results: dict[str, Any], who: str) -> np.ndarray:
     return image  # type: ignore[no-any-return]
 
 
-class StyleTransform(BaseTransform):  # type: ignore[misc]
+class StyleTransform(BaseTransform):
     """Changes how an image looks and nothing else; shape, type and labels stay.
 
     Args:

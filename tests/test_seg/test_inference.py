@@ -192,12 +192,6 @@ def test_test_cfg_can_be_replaced(checkpoint, image) -> None:
     np.testing.assert_array_equal(slide, same)
 
 
-def test_folding_changes_nothing_else(checkpoint, image) -> None:
-    folded, plain = (Segmenter(config(), checkpoint, "cpu", fold=fold) for fold in (True, False))
-    assert len(folded.model.state_dict()) < len(plain.model.state_dict())
-    np.testing.assert_allclose(folded.probabilities(image), plain.probabilities(image), atol=1e-5)
-
-
 def test_bfloat16(checkpoint, image) -> None:
     exact = Segmenter(config(), checkpoint, "cpu").probabilities(image)
     rough = Segmenter(config(), checkpoint, "cpu", dtype="bfloat16").probabilities(image)

@@ -65,7 +65,7 @@ def test_error_map(image, labels) -> None:
         assert grey[labels > 2].all()
     dimmed = error_map(labels, labels, image)[labels < 3]
     assert (dimmed.max(-1) == dimmed.min(-1)).all()  # without colours
-    assert dimmed.max() < 0.5 * 255 and dimmed.std() > 5  # but the image shows
+    assert dimmed.max() < 0.4 * 255 and dimmed.std() > 5  # but the image shows
 
 
 def test_comparison_shows_the_classes_present(image, labels) -> None:

@@ -73,6 +73,7 @@ def test_segmentation(tool, model, image, tmp_path) -> None:
     assert (logits[0].argmax(0) == Segmenter(*model, "cpu")(image)).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_torch_program_of_any_size(tool, model, tmp_path) -> None:
     out = tmp_path / "model.pt2"
     options = ("--out", out, "--size", "dynamic", "--labels")
