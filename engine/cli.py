@@ -30,9 +30,23 @@ KNOWN_KEYS = (
 )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, --work-dir, --seed and --cfg-options."""
-    parser.add_argument("config", metavar="CONFIG", help="a config file, e.g. configs/reid/...py")
+def tool_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a script's docstring as it is written, and takes whole option names."""
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """CONFIG (which may be left out if ``optional``), --work-dir, --seed and --cfg-options."""
+    parser.add_argument(
+        "config",
+        nargs="?" if optional else None,
+        metavar="CONFIG",
+        help="a config file, e.g. configs/reid/...py",
+    )
     parser.add_argument("--work-dir", metavar="DIR", help="where logs, checkpoints and results go")
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
     parser.add_argument(
@@ -41,6 +55,19 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="override any config entry, e.g. train_cfg.max_epochs=5 model.pooling=gem",
+    )
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """--weights and --resume."""
+    parser.add_argument("--weights", metavar="FILE", help="pretrained weights of the backbone")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="CHECKPOINT",
+        help="go on from the newest checkpoint in the work directory, or from this one",
     )
 
 

@@ -13,17 +13,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from engine.cli import run_tool
+from engine.cli import run_tool, tool_parser
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("gallery", metavar="GALLERY", help="folder of the gallery; made if absent")
     parser.add_argument("config", metavar="CONFIG")
     parser.add_argument("checkpoint", metavar="CHECKPOINT")

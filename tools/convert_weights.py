@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from engine.cli import run_tool
+from engine.cli import run_tool, tool_parser
 
 if TYPE_CHECKING:
     from backbones.layouts import Conversion
@@ -28,11 +28,7 @@ TARGETS = (
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("source", metavar="IN", help="a .pth or .safetensors file of any layout")
     parser.add_argument("target", metavar="OUT", help="the file to write, .pth or .safetensors")
     parser.add_argument("--to", choices=TARGETS, default="ours", help="default: ours")

@@ -17,15 +17,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.cli import run_tool
+from engine.cli import run_tool, tool_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument("gallery", metavar="GALLERY")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("-k", "--k", type=int, default=10, help="hits per query (default 10)")

@@ -12,15 +12,11 @@ from __future__ import annotations
 
 import argparse
 
-from engine.cli import add_config_arguments, run_tool
+from engine.cli import add_config_arguments, run_tool, tool_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="weights to test")
     parser.add_argument("--target", nargs="+", default=[], metavar="[NAME=][LAYOUT:]PATH")

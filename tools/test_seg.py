@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from engine.cli import run_tool
+from engine.cli import add_config_arguments, run_tool, tool_parser
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +31,8 @@ if TYPE_CHECKING:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("config", nargs="?", metavar="CONFIG", help="e.g. configs/seg/...py")
+    parser = tool_parser(__doc__)
+    add_config_arguments(parser, optional=True)
     parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT", help="weights to test")
     parser.add_argument(
         "--data",
@@ -79,15 +75,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="1..5"
-    )
-    parser.add_argument("--work-dir", metavar="DIR", help="where logs and results go")
-    parser.add_argument("--seed", type=int, help="overrides the config's seed")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override any config entry, e.g. model.test_cfg.mode=whole",
     )
     args = parser.parse_args()
     if args.config is not None and not args.checkpoints:

@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import argparse
 
-from engine.cli import add_config_arguments, run_tool
+from engine.cli import add_config_arguments, add_training_arguments, run_tool, tool_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument(
         "--data",
@@ -37,15 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
     parser.add_argument("--epochs", type=int, help="train so long; milestones keep their share")
-    parser.add_argument("--weights", metavar="FILE", help="pretrained weights of the backbone")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="CHECKPOINT",
-        help="go on from the newest checkpoint in the work directory, or from this one",
-    )
+    add_training_arguments(parser)
     return parser.parse_args()
 
 

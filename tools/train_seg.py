@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import argparse
 
-from engine.cli import add_config_arguments, run_tool
+from engine.cli import add_config_arguments, add_training_arguments, run_tool, tool_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = tool_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument(
         "--data",
@@ -34,20 +30,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--iterations", type=int, metavar="N", help="train so long; the schedule keeps its shape"
     )
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="pretrained weights of the backbone, e.g. of ImageNet",
-    )
     parser.add_argument("--no-test", action="store_true", help="train only; test_seg.py tests")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="CHECKPOINT",
-        help="go on from the newest checkpoint in the work directory, or from this one",
-    )
+    add_training_arguments(parser)
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw docs/figures/streets.png: the same streets as a game and a camera show them, and labels.
 
-    python docs/figures/draw_streets.py
+python docs/figures/draw_streets.py
 """
 
 from __future__ import annotations

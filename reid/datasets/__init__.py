@@ -11,12 +11,11 @@ from reid.datasets.image_file import (
 from reid.datasets.layout import LAYOUTS, recognise_layout
 from reid.datasets.market1501 import Market1501, parse_market1501
 from reid.datasets.splitting import automatic_split, split_identities, split_query_gallery
-from reid.datasets.validation import Finding, SplitCounts, ValidationReport, validate
+from reid.datasets.validation import SplitCounts, ValidationReport, validate
 
 __all__ = [
     "LAYOUTS",
     "CSVList",
-    "Finding",
     "ImageFolder",
     "Market1501",
     "ReIDDataset",

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
 
+from engine.findings import Finding, Findings, by_level
 from reid.datasets.base import Record, Splits, counted, relative_name
 from reid.datasets.image_file import (
     UnreadableImageError,
@@ -22,11 +22,8 @@ from reid.datasets.image_file import (
     read_bytes,
 )
 
-__all__ = ["Finding", "SplitCounts", "ValidationReport", "validate"]
+__all__ = ["SplitCounts", "ValidationReport", "validate"]
 
-Level = Literal["error", "warning", "note"]
-
-_LEVELS = ("error", "warning", "note")
 _LISTS = ("train", "query", "gallery")
 _SMALL = (32, 16)  # (height, width) in pixels, below which a person is a handful of pixels
 _SLENDER = 6.0  # longer to shorter side; a whole standing person is about 2 to 4
@@ -41,19 +38,6 @@ _EXTENSIONS = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One observation: an error makes results wrong or training fail, a warning makes them worse.
-
-    ``message`` says what is the case and what to do; ``examples`` are all the cases, for files as
-    paths relative to the dataset's root.
-    """
-
-    level: Level
-    message: str
-    examples: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class SplitCounts:
     """The size of a split; ``cameras`` is 0 when there are no camera labels."""
 
@@ -64,7 +48,7 @@ class SplitCounts:
 
 
 @dataclass(frozen=True)
-class ValidationReport:
+class ValidationReport(Findings):
     """What :func:`validate` found, errors first. ``images_read`` is 0 when none were to be read."""
 
     name: str
@@ -72,15 +56,6 @@ class ValidationReport:
     table: tuple[SplitCounts, ...]
     findings: tuple[Finding, ...]
     images_read: int
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.level == "error")
-
-    @property
-    def ok(self) -> bool:
-        """No errors; there may be warnings and notes."""
-        return not self.errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +98,7 @@ def validate(
         name=splits.name,
         protocol=splits.protocol,
         table=tuple(_counts(split, splits.records(split)) for split in _LISTS),
-        findings=tuple(sorted(findings, key=lambda f: _LEVELS.index(f.level))),
+        findings=by_level(findings),
         images_read=len(contents),
     )
 

@@ -13,36 +13,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from engine.findings import Finding, Findings, by_level
 from seg.label_spaces import IGNORE, SOURCES, SPACES, UNKNOWN, label_table
 from seg.transforms.loading import UnreadableFileError, read_image, read_labels
 
 from .base import Pair, SegmentationDataset, relative_name
 from .statistics import ClassStatistics, class_counts, id_histogram, map_in_threads, unknown_ids
 
-__all__ = ["Finding", "SplitReport", "VerificationReport", "verify"]
+__all__ = ["SplitReport", "VerificationReport", "verify"]
 
-Level = Literal["error", "warning", "note"]
-
-_LEVELS = ("error", "warning", "note")
 _MOSTLY_IGNORED = 0.5  # share of pixels; the public sets ignore up to about 0.15
 _SMALL = 32  # pixels; below this an image has no place in a network of stride 32
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One observation: an error makes results wrong or training fail, a warning makes them worse.
-
-    ``message`` says what is the case and what to do; ``examples`` are all the cases, for files as
-    paths relative to the root.
-    """
-
-    level: Level
-    message: str
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,25 +56,12 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
-class VerificationReport:
+class VerificationReport(Findings):
     """What :func:`verify` found, errors first."""
 
     name: str
     splits: tuple[SplitReport, ...]
     findings: tuple[Finding, ...]
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.level == "error")
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.level == "warning")
-
-    @property
-    def ok(self) -> bool:
-        """No errors; there may be warnings and notes."""
-        return not self.errors
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; shares in 0..1."""
@@ -185,7 +157,7 @@ def verify(
     return VerificationReport(
         name=str(given[0].NAME),
         splits=tuple(map(_split_report, reads)),
-        findings=tuple(sorted(findings, key=lambda f: _LEVELS.index(f.level))),
+        findings=by_level(findings),
     )
 
 

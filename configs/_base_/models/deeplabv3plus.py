@@ -6,32 +6,16 @@ Output stride 8: `backbone=dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))` a
 
 _base_ = "./segmentor.py"
 
-norm_cfg = dict(type="BN", requires_grad=True)
 model = dict(
     backbone=dict(type="backbones.ResNet", depth=50, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
     decode_head=dict(
         type="seg.DeepLabV3PlusHead",
-        in_index=3,
         channels=256,
         dilations=(6, 12, 18),
         c1_in_channels=None,
         c1_channels=48,
         dropout_ratio=0.0,
-        num_classes=19,
-        norm_cfg=norm_cfg,
         align_corners=True,
-        loss_decode=dict(type="mmseg.CrossEntropyLoss", avg_non_ignore=True, loss_weight=1.0),
     ),
-    auxiliary_head=dict(
-        type="FCNHead",
-        in_index=2,
-        channels=512,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=19,
-        norm_cfg=norm_cfg,
-        align_corners=True,
-        loss_decode=dict(type="mmseg.CrossEntropyLoss", avg_non_ignore=True, loss_weight=0.4),
-    ),
+    auxiliary_head=dict(channels=512, align_corners=True),
 )

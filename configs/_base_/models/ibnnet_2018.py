@@ -5,21 +5,6 @@ The paper's code was never released. What PSPNet leaves without its pyramid is a
 loss.
 """
 
-_base_ = "./pspnet.py"
+_base_ = "./fcn.py"
 
-norm_cfg = dict(type="BN", requires_grad=True)
-model = dict(
-    decode_head=dict(
-        _delete_=True,
-        type="FCNHead",
-        in_index=3,
-        channels=512,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=19,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="mmseg.CrossEntropyLoss", avg_non_ignore=True, loss_weight=1.0),
-    ),
-)
+model = dict(decode_head=dict(num_convs=1, concat_input=False))

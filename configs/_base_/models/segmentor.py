@@ -1,9 +1,16 @@
-"""What all segmentation models have: how images are normalised, and how a test image is seen.
+"""What all segmentation models have: normalisation of images, both heads' settings, whole images.
 
-The models beside this file state a backbone of ResNet-50 and leave `in_channels` of their heads
-out: `seg.Segmentor` fills them in, so that a leaf config changes the backbone and nothing else.
-Their losses are averaged over the labelled pixels (mmseg's default counts the ignored ones, too).
+The models beside this file name a backbone and a head, and state what differs. `in_channels` of
+heads is left out: `seg.Segmentor` fills it in, so that a leaf config changes the backbone alone.
 """
+
+_head = dict(
+    dropout_ratio=0.1,
+    num_classes=19,
+    norm_cfg=dict(type="BN", requires_grad=True),
+    align_corners=False,
+)
+_loss = dict(type="mmseg.CrossEntropyLoss", avg_non_ignore=True)
 
 model = dict(
     type="seg.Segmentor",
@@ -15,6 +22,17 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
         size_divisor=1,  # training images are padded to the largest of their batch
+    ),
+    decode_head=dict(**_head, in_index=3, channels=512, loss_decode=dict(**_loss, loss_weight=1.0)),
+    # PSPNet's: a 3x3 convolution and a classifier on layer3
+    auxiliary_head=dict(
+        type="FCNHead",
+        **_head,
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        loss_decode=dict(**_loss, loss_weight=0.4),
     ),
     test_cfg=dict(mode="whole"),
 )

@@ -29,7 +29,7 @@ def bases() -> list[str]:
     return [
         name
         for name, model in models.items()
-        if model.get("type") == "seg.Segmentor" and "decode_head" in model
+        if model.get("type") == "seg.Segmentor" and "backbone" in model
     ]
 
 
@@ -37,7 +37,7 @@ def config(name: str, **backbone: Any) -> dict[str, Any]:
     """The model of a base config with five classes, and other arguments of the backbone."""
     model = Config.fromfile(ROOT / "configs" / "_base_" / "models" / f"{name}.py").model
     for key in ("decode_head", "auxiliary_head"):
-        if key in model:
+        if model.get(key):
             model[key].update(num_classes=5, channels=min(model[key].channels, 32))
     if "type" in backbone:
         model.backbone = backbone
