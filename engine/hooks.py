@@ -177,7 +177,7 @@ class ManifestHook(Hook):
         domains = getattr(runner.val_loop, "domains", {})
         self._write(runner, "train", {"train": runner.train_dataloader, **domains})
 
-    def before_test(self, runner: Any) -> None:
+    def after_test(self, runner: Any) -> None:  # not before: a test that fails has no results
         self._write(runner, "test", getattr(runner.test_loop, "domains", {}))
 
     def _write(self, runner: Any, stage: str, loaders: Mapping[str, Any]) -> None:

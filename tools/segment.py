@@ -6,8 +6,9 @@
 
 Writes OUT/labels/NAME.png, a palette PNG whose index is the class (--ids cityscapes: the original
 label ids), and OUT/overlays/NAME.jpg; of a video, OUT/overlays/NAME.mp4. Folders are searched with
-what lies below them, and their structure is kept. What OUT holds already is not made again, so a
-run that was stopped goes on where it was; --overwrite makes everything anew.
+what lies below them, and their structure is kept. What OUT holds already, of files that
+have not changed since, is not made again, so a run that was stopped goes on where it was;
+--overwrite makes everything anew.
 
 A file that cannot be read does not stop the run: it is named at the end, and the exit code is 1.
 """
@@ -108,6 +109,49 @@ class Settings(NamedTuple):
         return [self.label_path(job.name)] + ([self.overlay_path(job)] if self.overlays else [])
 
 
+class Sources:
+    """Of what file each name in OUT was made: a line of JSON a name, the last one counts."""
+
+    def __init__(self, out: Path) -> None:
+        import json
+
+        self.path = out / "sources.jsonl"
+        self.known: dict[str, list[object]] = {}
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+            try:
+                name, *source = json.loads(line)
+            except ValueError:  # cut off by a crash: that one is made again
+                continue
+            self.known[name] = source
+
+    def is_current(self, job: Job) -> bool:
+        """Whether what OUT holds was made of this file as it is now.
+
+        Raises:
+            ValueError: it was made of another file.
+        """
+        known = self.known.get(str(job.name))
+        if known is None:
+            return False
+        if known[0] != (wanted := _signature(job.source))[0] and Path(str(known[0])).exists():
+            raise ValueError(
+                f"{self.path.parent} holds labels of {known[0]} under the name {job.name}, which "
+                f"{job.source} would get, too; choose another --out, or --overwrite"
+            )
+        return known == wanted
+
+    def note(self, job: Job) -> None:
+        import json
+
+        with self.path.open("a") as file:
+            file.write(json.dumps([str(job.name), *_signature(job.source)]) + "\n")
+
+
+def _signature(path: Path) -> list[object]:
+    found = path.stat()
+    return [str(path.resolve()), found.st_size, found.st_mtime_ns]
+
+
 def main() -> int:
     args = parse_arguments()
     if not 0 <= args.alpha <= 1:
@@ -132,9 +176,13 @@ def main() -> int:
     )
     note_run(args, segmenter)
 
-    todo = jobs
+    todo, sources = jobs, Sources(args.out)
     if not args.overwrite:
-        todo = [j for j in jobs if not all(path.exists() for path in settings.products(j))]
+        todo = [
+            job
+            for job in jobs
+            if not (sources.is_current(job) and all(p.exists() for p in settings.products(job)))
+        ]
     failed: list[str] = []
     with progress_bars() as bars:
         images = bars("inputs", len(todo))
@@ -144,6 +192,7 @@ def main() -> int:
                     label_video(job, settings, bars)
                 else:
                     label_image(job, settings)
+                sources.note(job)
             except (ValueError, OSError, cv2.error) as error:
                 failed.append(f"{job.source}: {error}")
             images(1)

@@ -38,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
 
+    import shlex
     from pathlib import Path
 
     from mmengine.dist import is_main_process
@@ -66,10 +67,12 @@ def main() -> None:
         return
 
     folder = Path(runner.work_dir)
-    own = folder / Path(args.config).name  # the config as it was run
-    checkpoint = folder / f"iter_{runner.iter}.pth"
-    print(f"\nnext: python tools/test_seg.py {own} {checkpoint} --html")
-    print(f"      python tools/segment.py {own} {checkpoint} YOUR/IMAGES --out segmented")
+    # the config as it was run
+    model = shlex.join(
+        [str(folder / Path(args.config).name), str(folder / f"iter_{runner.iter}.pth")]
+    )
+    print(f"\nnext: python tools/test_seg.py {model} --html")
+    print(f"      python tools/segment.py {model} YOUR/IMAGES --out segmented")
 
 
 if __name__ == "__main__":

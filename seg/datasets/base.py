@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
-import io
 import os
 import random
 from abc import abstractmethod
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.logging import print_log
+from mmseg.datasets import BaseSegDataset
 
 from seg.label_spaces import (
     IGNORE,
@@ -30,9 +30,6 @@ from seg.label_spaces import (
     register_source,
     register_space,
 )
-
-with contextlib.redirect_stdout(io.StringIO()):  # it prints that a client of its makers is absent
-    from mmseg.datasets import BaseSegDataset
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -317,13 +317,23 @@ def _bar(progress: Progress | None) -> Iterator[Progress]:
 
 
 def _key(dataset: Any) -> str:
-    """Of all that the counts depend on, but the bytes of the label files: of these, their sizes."""
+    """Of all that the counts depend on; of label files the names, sizes and times of change."""
     table = label_table(dataset.source, dataset.space)
     key = hashlib.sha256()
     for part in ("1", dataset.metainfo["fingerprint"], dataset.source, dataset.space):
         key.update(f"{part}\0".encode())
     key.update(str(len(dataset.pairs)).encode() + b"\0" + table.tobytes())
+    for pair in dataset.pairs:
+        key.update(f"{_changed(pair.label)}\0".encode())
     return key.hexdigest()
+
+
+def _changed(path: str | None) -> int:
+    """When a file was last written, in ns; -1 where there is none."""
+    try:
+        return -1 if path is None else os.stat(path).st_mtime_ns  # noqa: PTH116 - 25,000 of them
+    except OSError:
+        return -1
 
 
 def _cache_file(dataset: Any, cache_dir: str | os.PathLike[str] | None) -> Path | None:

@@ -77,7 +77,7 @@ def test_a_folder(tool, model, photos, tmp_path) -> None:
     assert "3 of 3 inputs labelled" in text and "3/3" in err
     names = ("a_png", "a_jpg", "town/b")
     expected = {f"labels/{n}.png" for n in names} | {f"overlays/{n}.jpg" for n in names}
-    assert files(out) == expected | {"segment.json"}
+    assert files(out) == expected | {"segment.json", "sources.jsonl"}
 
     segmenter = Segmenter(*model, "cpu")
     picture = Image.open(out / "labels/town/b.png")
@@ -90,6 +90,25 @@ def test_a_folder(tool, model, photos, tmp_path) -> None:
     drawn = np.asarray(Image.open(out / "overlays/town/b.jpg")).astype(int)
     assert np.abs(drawn - overlay(image, labels, segmenter.palette)).mean() < 10
     assert json.loads((out / "segment.json").read_text())["classes"][0] == "road"
+
+
+def test_a_file_that_changed_is_labelled_anew(tool, model, photos, tmp_path) -> None:
+    out = tmp_path / "out"
+    run = ("segment", *model, photos, "--out", out)
+    assert tool(*run)[0] == 0
+    cv2.imwrite(str(photos / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    code, text, _ = tool(*run)
+    assert code == 0 and "1 of 3 inputs labelled" in text and "2 were there" in text
+    assert Image.open(out / "labels/a_png.png").size == (30, 20)
+
+
+def test_one_name_never_stands_for_two_files(tool, model, photos, tmp_path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert tool("segment", *model, photos / "town", "--out", out)[0] == 0
+    other.mkdir()
+    (other / "b.png").write_bytes((photos / "a.png").read_bytes())
+    code, _, err = tool("segment", *model, other, "--out", out)
+    assert code == 1 and "choose another --out" in err and "b.PNG" in err
 
 
 def test_resuming(tool, model, photos, tmp_path) -> None:
@@ -121,7 +140,13 @@ def test_a_bad_file_does_not_stop_the_run(tool, model, photos, tmp_path) -> None
     assert code == 1
     assert "3 of 4 inputs labelled" in text and "1 failed" in text and "broken.png" in text
     assert files(tmp_path / "out") == {
-        *("segment.json", "labels/a_png.png", "labels/a_jpg.png", "labels/town/b.png")
+        *(
+            "segment.json",
+            "sources.jsonl",
+            "labels/a_png.png",
+            "labels/a_jpg.png",
+            "labels/town/b.png",
+        )
     }
 
 
@@ -159,7 +184,7 @@ def test_a_video(tool, model, tmp_path) -> None:
     assert code == 0, err
     assert "7/7" in err
     frames = {f"labels/drive/{i:06d}.png" for i in (0, 3, 6)}
-    expected = {"segment.json", "overlays/drive.mp4", "labels/drive/frames.json"}
+    expected = {"segment.json", "sources.jsonl", "overlays/drive.mp4", "labels/drive/frames.json"}
     assert files(out) == frames | expected
     made = cv2.VideoCapture(str(out / "overlays/drive.mp4"))
     assert made.get(cv2.CAP_PROP_FRAME_COUNT) == 7 and made.get(cv2.CAP_PROP_FPS) == 10
@@ -175,7 +200,7 @@ def test_a_broken_video(tool, model, photos, tmp_path) -> None:
     out = tmp_path / "out"
     code, text, _ = tool("segment", *model, tmp_path / "bad.mp4", photos / "a.png", "--out", out)
     assert code == 1 and "1 of 2" in text and "bad.mp4" in text
-    assert files(out) == {"segment.json", "labels/a.png", "overlays/a.jpg"}
+    assert files(out) == {"segment.json", "sources.jsonl", "labels/a.png", "overlays/a.jpg"}
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,16 @@ def test_the_second_time_no_label_is_read(tmp_path: Path, cache: Path, reads: li
         assert set(content.files) == {"key", "counts"}
 
 
+def test_labels_replaced_by_others_of_the_same_size_are_counted_anew(tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "data", [np.full((8, 8), 3, np.uint8)])
+    label = root / "labels/train/0000.png"
+    for number, value in enumerate((3, 4)):  # drivable, non-drivable
+        _, data = cv2.imencode(".png", np.full((8, 8), value, np.uint8))
+        label.write_bytes(data.tobytes().ljust(128, b"\0"))
+        os.utime(label, ns=(0, number))
+        assert class_statistics(CamVid(root)).counts[0, number] == 64
+
+
 def test_another_list_or_space_is_another_entry(tmp_path: Path, cache: Path, reads) -> None:
     root = write_camvid(tmp_path / "data", maps())
     class_statistics(CamVid(root))
