@@ -205,13 +205,7 @@ def test(
                 weights=fingerprint(path),
                 seed=found.seed,
                 iteration=found.iteration,
-                protocol=stamp(
-                    whole,
-                    found.config,
-                    world_size=found.world_size,
-                    iteration=found.iteration,
-                    chosen_by=found.chosen_by,
-                ),
+                protocol=stamp(whole, found),
                 source=source,
                 warnings=[warning] if warning else [],
             )

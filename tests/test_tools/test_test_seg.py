@@ -205,6 +205,24 @@ def test_protocols_are_stamped_with_what_really_differs(streets, runs, tool, tmp
     assert code == 1 and "did you mean robustnet-r50" in err
 
 
+def test_weights_of_unknown_training_are_no_clean_result(streets, runs, tool, tmp_path) -> None:
+    import torch
+
+    from backbones.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(runs[0] / "iter_2.pth")
+    torch.save(checkpoint["state_dict"], tmp_path / "bare.pth")
+    code, _, err = tool(
+        "test_seg", streets / "toy.py", tmp_path / "bare.pth", "--work-dir", tmp_path,
+        "--cfg-options", "protocol=robustnet-r50",
+    )  # fmt: skip
+    assert code == 0, err
+    deviations = results(tmp_path)[0]["protocol"]["deviations"]
+    assert deviations[0] == "the checkpoint does not say how it was trained"
+    assert deviations[-1] == "iteration of the checkpoint unknown"
+    assert not any("batch size" in line for line in deviations)  # the config's, not the weights'
+
+
 def test_corruptions(streets, runs, tool, tmp_path) -> None:
     code, out, err = tool(
         "test_seg", streets / "toy.py", runs[0] / "iter_2.pth", "--work-dir", tmp_path,
