@@ -15,7 +15,7 @@ import argparse
 import re
 from pathlib import Path
 
-from engine.cli import run_tool
+from engine.cli import run_tool, tool_parser
 
 
 def main() -> int | None:
@@ -24,11 +24,7 @@ def main() -> int | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    top = tool_parser(__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     segmentation = commands.add_parser(
         "segmentation",

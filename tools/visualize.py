@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.cli import run_tool
+from engine.cli import run_tool, tool_parser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,11 +40,7 @@ def main() -> int | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    top = tool_parser(__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     divergence = commands.add_parser(
