@@ -10,14 +10,14 @@ from typing import Any
 
 from seg.registry import DATASETS
 
-from .base import SegmentationDataset, inner_folder, keyed
-from .cityscapes import LABEL_KINDS, check_labels, tree_labels
+from .base import inner_folder, keyed
+from .labelled_tree import LabelledTree
 
 CONDITIONS = ("fog", "night", "rain", "snow")
 
 
 @DATASETS.register_module()
-class ACDC(SegmentationDataset):
+class ACDC(LabelledTree):
     """``rgb_anon/<condition>/<split>/<sequence>/*_rgb_anon.png`` and ``gt/.../*_gt_labelIds.png``.
 
     The folders ``rgb_anon_trainvaltest`` and ``gt_trainval`` of the archives may be in between.
@@ -30,7 +30,6 @@ class ACDC(SegmentationDataset):
     """
 
     NAME = "acdc"
-    SPLITS = ("train", "val")
     EXPECTED = (
         "ACDC's tree rgb_anon/<condition>/<split>/<sequence>/*_rgb_anon.png and "
         "gt/<condition>/<split>/<sequence>/*_gt_labelIds.png"
@@ -42,7 +41,6 @@ class ACDC(SegmentationDataset):
         split: str = "train",
         *,
         condition: str | None = None,
-        labels: str = "auto",
         **options: Any,
     ) -> None:
         if condition is not None and condition not in CONDITIONS:
@@ -50,7 +48,6 @@ class ACDC(SegmentationDataset):
                 f"ACDC's conditions are {', '.join(CONDITIONS)}, or None for all; got {condition!r}"
             )
         self.condition = condition
-        self.labels = check_labels(labels, LABEL_KINDS)
         super().__init__(root, split, **options)
 
     @classmethod
@@ -64,8 +61,6 @@ class ACDC(SegmentationDataset):
         for within in withins:
             if (folder := inner_folder(self.root, "rgb_anon", *within.split("/"))) is not None:
                 images |= keyed(folder.parent.parent, "_rgb_anon.png", within=within)
-        kinds = [self.labels] if self.labels != "auto" else list(LABEL_KINDS)
-        kind, labels = tree_labels(self.root, "gt", withins, kinds, "_gt_{}.png")
-        self.source = LABEL_KINDS[kind]
+        kind, labels = self.find_labels("gt", withins, "_gt_{}.png")
         self.protocol = f"ACDC {self.split}: the official folders, {' + '.join(conditions)}, {kind}"
         return images, labels

@@ -7,20 +7,17 @@ Dai, Van Gool, IJCV 2018, https://arxiv.org/abs/1708.07819.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from seg.registry import DATASETS
 
-from .base import SegmentationDataset, inner_folder, keyed
-
-LABEL_KINDS = {"labelIds": "cityscapes", "labelTrainIds": "trainids"}
-"""Kind of label file, best first -> label source."""
+from .base import inner_folder, keyed
+from .labelled_tree import LabelledTree, has_file
 
 
 @DATASETS.register_module()
-class Cityscapes(SegmentationDataset):
+class Cityscapes(LabelledTree):
     """``leftImg8bit/<split>/<city>/*_leftImg8bit.png``, ``gtFine/.../*_gtFine_labelIds.png``.
 
     The ``*_trainvaltest`` folders of the archives may be in between. Labels of the official test
@@ -38,17 +35,6 @@ class Cityscapes(SegmentationDataset):
         "gtFine/<split>/<city>/*_gtFine_labelIds.png"
     )
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str = "train",
-        *,
-        labels: str = "auto",
-        **options: Any,
-    ) -> None:
-        self.labels = check_labels(labels, LABEL_KINDS)
-        super().__init__(root, split, **options)
-
     @classmethod
     def matches(cls, root: Path) -> bool:
         images, gt = inner_folder(root, "leftImg8bit"), inner_folder(root, "gtFine")
@@ -56,13 +42,11 @@ class Cityscapes(SegmentationDataset):
             images is not None
             and gt is not None
             and has_file(images, "_leftImg8bit.png")
-            and any(has_file(gt, f"_gtFine_{kind}.png") for kind in LABEL_KINDS)
+            and any(has_file(gt, f"_gtFine_{kind}.png") for kind in cls.KINDS)
         )
 
     def find(self) -> tuple[dict[str, str], dict[str, str]]:
-        kinds = [self.labels] if self.labels != "auto" else list(LABEL_KINDS)
-        kind, labels = tree_labels(self.root, "gtFine", self.splits, kinds, "_gtFine_{}.png")
-        self.source = LABEL_KINDS[kind]
+        kind, labels = self.find_labels("gtFine", self.splits, "_gtFine_{}.png")
         self.protocol = f"Cityscapes {self.split}: the official folders, {kind}"
         return self._images("leftImg8bit", None, "_leftImg8bit.png"), labels
 
@@ -130,44 +114,3 @@ class FoggyCityscapes(Cityscapes):
             )
         self.protocol = f"Foggy {self.protocol}, {name}, beta {self.beta:g}"
         return images, labels
-
-
-def check_labels(labels: str, kinds: Sequence[str] | dict[str, str]) -> str:
-    if labels not in ("auto", *kinds):
-        raise ValueError(f"labels must be one of auto, {', '.join(kinds)}; got {labels!r}")
-    return labels
-
-
-def tree_labels(
-    root: str, folder: str, withins: Sequence[str], kinds: Sequence[str], pattern: str
-) -> tuple[str, dict[str, str]]:
-    """Label files of the first kind that is there at all: (kind, {key: path}).
-
-    Args:
-        folder: of the labels, below ``root`` or below one wrapper in it.
-        withins: folders below it, one a split.
-        kinds: in order of preference.
-        pattern: of a file's ending, with ``{}`` for the kind.
-    """
-    for kind in kinds:
-        found: dict[str, str] = {}
-        for within in withins:
-            if (inner := inner_folder(root, folder, *within.split("/"))) is not None:
-                base = inner
-                for _ in within.split("/"):
-                    base = base.parent
-                found.update(keyed(base, pattern.format(kind), within=within))
-        if found:
-            return kind, found
-    return kinds[0], {}
-
-
-def has_file(folder: Path, suffix: str, depth: int = 2) -> bool:
-    """Whether some file ``depth`` folders below ``folder`` ends in ``suffix``; the first counts."""
-    for path, folders, names in os.walk(folder):
-        level = len(Path(path).relative_to(folder).parts)
-        if any(n.lower().endswith(suffix.lower()) and not n.startswith(".") for n in names):
-            return True
-        if level >= depth:
-            folders.clear()
-    return False

@@ -4,21 +4,17 @@ https://arxiv.org/abs/1811.10200.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from seg.registry import DATASETS
 
 from .base import SegmentationDataset, inner_folder, keyed
-from .cityscapes import check_labels, has_file, tree_labels
-
-LABEL_KINDS = {"labelcsTrainIds": "trainids", "labellevel3Ids": "idd"}
-"""Kind of label file, best first -> label source."""
+from .labelled_tree import LabelledTree, has_file
 
 
 @DATASETS.register_module()
-class IDD(SegmentationDataset):
+class IDD(LabelledTree):
     """``leftImg8bit/<split>/<drive>/*_leftImg8bit.{png,jpg}`` and ``gtFine/...``.
 
     IDD ships polygons; its public code (AutoNUE) draws label files from them: labelcsTrainIds are
@@ -32,23 +28,12 @@ class IDD(SegmentationDataset):
     """
 
     NAME = "idd"
-    SPLITS = ("train", "val")
+    KINDS: ClassVar[dict[str, str]] = {"labelcsTrainIds": "trainids", "labellevel3Ids": "idd"}
     EXPECTED = (
         "IDD's tree leftImg8bit/<split>/<drive>/*_leftImg8bit.png (or .jpg) and "
         "gtFine/<split>/<drive>/*_gtFine_labelcsTrainIds.png (or _labellevel3Ids.png; drawn from "
         "IDD's polygons by its public code)"
     )
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        split: str = "train",
-        *,
-        labels: str = "auto",
-        **options: Any,
-    ) -> None:
-        self.labels = check_labels(labels, LABEL_KINDS)
-        super().__init__(root, split, **options)
 
     @classmethod
     def matches(cls, root: Path) -> bool:
@@ -57,7 +42,7 @@ class IDD(SegmentationDataset):
             images is not None
             and gt is not None
             and (
-                any(has_file(gt, f"_gtFine_{kind}.png") for kind in LABEL_KINDS)
+                any(has_file(gt, f"_gtFine_{kind}.png") for kind in cls.KINDS)
                 or has_file(images, "_leftImg8bit.jpg")
             )
         )
@@ -68,14 +53,7 @@ class IDD(SegmentationDataset):
             if (folder := inner_folder(self.root, "leftImg8bit", split)) is not None:
                 endings = ("_leftImg8bit.png", "_leftImg8bit.jpg")
                 images |= keyed(folder.parent, endings, within=split)
-        kind, labels = tree_labels(
-            self.root,
-            "gtFine",
-            self.splits,
-            [self.labels] if self.labels != "auto" else list(LABEL_KINDS),
-            "_gtFine_{}.png",
-        )
-        self.source = LABEL_KINDS[kind]
+        kind, labels = self.find_labels("gtFine", self.splits, "_gtFine_{}.png")
         self.protocol = f"IDD {self.split}: the official folders, {kind}"
         return images, labels
 
