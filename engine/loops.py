@@ -113,3 +113,12 @@ class DomainLoop(BaseLoop):
             outputs = runner.model.test_step(batch)
         evaluator.process(data_samples=outputs, data_batch=batch)
         runner.call_hook(f"after_{stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+
+
+def by_domain(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """What a DomainLoop returns, ``{"city/mAP": v}`` -> ``{"city": {"mAP": v}}``."""
+    nested: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        domain, _, name = key.rpartition("/")
+        nested.setdefault(domain, {})[name] = float(value)
+    return nested

@@ -3,6 +3,7 @@
 from mmengine import registry as _root
 from mmengine.registry import Registry
 
+MODELS = Registry("model", parent=_root.MODELS, scope="engine", locations=["engine.normalizer"])
 RUNNERS = Registry("runner", parent=_root.RUNNERS, scope="engine", locations=["engine.runner"])
 LOOPS = Registry("loop", parent=_root.LOOPS, scope="engine", locations=["engine.loops"])
 HOOKS = Registry(

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .datasets.image_file import read_image
+from imaging.files import read_image
+from imaging.transforms import build_transforms
+
 from .registry import MODELS
-from .transforms import build_transforms
 
 if TYPE_CHECKING:
     from mmengine import Config

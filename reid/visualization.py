@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.atomic import write_bytes
-from reid.datasets.image_file import read_image
+from imaging.files import read_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

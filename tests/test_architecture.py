@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY_ROOMS = ("backbones", "engine", "cls", "reid", "seg")
+LIBRARY_ROOMS = ("backbones", "engine", "imaging", "cls", "reid", "seg")
 
 # What a room may import beside the standard library and itself.
 FOUNDATION = {"torch", "numpy", "mmengine", "safetensors", "tqdm", "rich"}
@@ -25,12 +25,14 @@ WEB = {"fastapi", "starlette", "uvicorn", "jinja2"}
 MAY_IMPORT = {
     "backbones": FOUNDATION | {"triton"},
     "engine": FOUNDATION | {"backbones"},
-    "cls": FOUNDATION | {"backbones", "engine", "torchvision", "albumentations"},
+    "imaging": FOUNDATION | {"albumentations", "cv2", "torchvision"},
+    "cls": FOUNDATION
+    | {"backbones", "engine", "imaging", "albumentations", "matplotlib", "torchvision"},
     "reid": FOUNDATION
-    | {"backbones", "engine", "albumentations", "cv2", "matplotlib"}
+    | {"backbones", "engine", "imaging", "cv2", "matplotlib"}
     | {"faiss", "pymilvus", *WEB},  # not everywhere: CONFINED
     "seg": FOUNDATION
-    | {"backbones", "engine", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
+    | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
     | {"PIL", "scipy"}
     | {"timm", "onnx", "onnxruntime", "onnxscript"},  # not everywhere: CONFINED
 }

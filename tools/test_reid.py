@@ -39,8 +39,9 @@ def main() -> None:
     from rich.console import Console
 
     from engine.cli import build_runner, load_config
+    from engine.loops import by_domain
     from reid.data_options import parse_targets, trained_on, use_targets
-    from reid.evaluation.report import by_domain, describe_domain, result_table, write_results
+    from reid.evaluation.report import describe_domain, result_table, write_results
 
     config = load_config(args.config, args.cfg_options)
     overlap = set()

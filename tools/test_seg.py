@@ -164,8 +164,9 @@ def test(
     from pathlib import Path
 
     from engine.cli import build_runner
+    from engine.loops import by_domain
     from seg.evaluation.provenance import fingerprint, provenance, selection_warning
-    from seg.evaluation.results import DomainResult, ModelResult, by_domain
+    from seg.evaluation.results import DomainResult, ModelResult
     from seg.protocols import get_protocol, stamp
 
     for path in args.checkpoints:  # before minutes are spent on the first
@@ -243,8 +244,8 @@ def test_corruptions(runner: Runner, config: Config, args: argparse.Namespace) -
     """The same checkpoints under common corruptions; the clean images are tested again."""
     from mmengine.dataset import Compose
 
+    from engine.loops import by_domain
     from seg.corruptions import insert_steps, robustness_report
-    from seg.evaluation.results import by_domain
 
     pipelines = {
         name: list(loader.dataset.pipeline) for name, loader in config.test_dataloader.items()

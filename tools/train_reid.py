@@ -46,6 +46,7 @@ def main() -> None:
     from rich.console import Console
 
     from engine.cli import build_runner, load_config, scale_schedule
+    from engine.loops import by_domain
     from reid.data_options import (
         count_identities,
         parse_data,
@@ -53,7 +54,7 @@ def main() -> None:
         use_targets,
         use_training_data,
     )
-    from reid.evaluation.report import by_domain, describe_domain, result_table, write_results
+    from reid.evaluation.report import describe_domain, result_table, write_results
 
     config = load_config(args.config, args.cfg_options)
     targets = {}

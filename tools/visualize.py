@@ -295,7 +295,7 @@ def find_images(texts: Sequence[str], limit: int | None, seed: int) -> dict[str,
     """NAME=FOLDER ... -> sorted image paths by name, ``limit`` of them drawn with ``seed``."""
     import random
 
-    from reid.datasets.image_file import IMAGE_EXTENSIONS, list_images
+    from imaging.files import IMAGE_EXTENSIONS, list_images
 
     domains: dict[str, list[str]] = {}
     for text in texts:
@@ -373,7 +373,7 @@ def load_subject(
         preparation = f"{', '.join(steps)}"
     else:
         from backbones import create_model
-        from reid.models import ImageNormalizer
+        from engine.normalizer import ImageNormalizer
 
         network = create_model(name, num_classes=0, weights=file).to(device)
         normalizer = ImageNormalizer().to(device)
@@ -434,7 +434,7 @@ def image_batches(
 
     import torch
 
-    from reid.datasets.image_file import UnreadableImageError, read_image
+    from imaging.files import UnreadableImageError, read_image
 
     def load(path: str) -> np.ndarray | UnreadableImageError:
         try:

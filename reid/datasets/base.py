@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index as as_index
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from reid.datasets.image_file import read_image
+from engine.wording import some
+from imaging.files import read_image, relative_name
 from reid.registry import FUNCTIONS
 
 __all__ = [
@@ -25,10 +26,6 @@ __all__ = [
     "Splits",
     "check_camera_option",
     "collate",
-    "counted",
-    "existing_folder",
-    "relative_name",
-    "some",
 ]
 
 SPLITS = ("train", "query", "gallery", "test")
@@ -91,9 +88,9 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
     Args:
         root: the folder (or list file) to parse.
         split: ``'train'``, ``'query'``, ``'gallery'``, or ``'test'``: query followed by gallery.
-        transforms: a list of config dicts for ``reid.transforms.build_transforms``, or a callable
-            ``(image: (H, W, 3) uint8 RGB array, seed: int | None) -> (3, H', W') uint8 tensor``,
-            or None: the image as it is.
+        transforms: a list of config dicts for ``imaging.transforms.build_transforms``, or a
+            callable ``(image: (H, W, 3) uint8 RGB array, seed: int | None) -> (3, H', W') uint8
+            tensor``, or None: the image as it is.
         camera: ``'auto'`` uses the camera labels that the data has; None ignores them, which also
             switches off the filter that drops same-camera matches in the evaluation.
 
@@ -217,20 +214,6 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def existing_folder(root: str | os.PathLike[str]) -> Path:
-    """``root`` as a Path; an error that shows how far the path exists when it is no folder."""
-    folder = Path(root).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise NotADirectoryError(f"expected a dataset folder, but {str(folder)!r} is a file")
-    there = next((p for p in folder.absolute().parents if p.is_dir()), None)
-    raise FileNotFoundError(
-        f"the dataset folder {str(folder)!r} does not exist; of that path only "
-        f"{str(there)!r} is there"
-    )
-
-
 def check_camera_option(camera: CameraOption) -> CameraOption:
     if camera not in ("auto", None):
         raise ValueError(
@@ -238,26 +221,6 @@ def check_camera_option(camera: CameraOption) -> CameraOption:
             f"them), got {camera!r}; where a file name holds the camera, give camera_pattern"
         )
     return camera
-
-
-def relative_name(path: str, root: str) -> str:
-    """``path`` below ``root`` with forward slashes; a path elsewhere is kept as it is."""
-    prefix = os.path.join(root, "") if root else ""  # noqa: PTH118 - strings, 100,000 of them
-    return path.removeprefix(prefix).replace(os.sep, "/")
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 image``, ``12,936 images``, ``2 identities``, ``3 queries``."""
-    if number != 1:
-        noun = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{number:,} {noun}"
-
-
-def some(items: Iterable[str], limit: int = 5) -> str:
-    """The first few of ``items`` for an error message, and how many more there are."""
-    items = list(items)
-    more = f", and {len(items) - limit:,} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
 
 
 def _size(path: str) -> int:
@@ -279,7 +242,7 @@ def _resolve_transforms(transforms: Sequence[Mapping[str, Any]] | Transform | No
         return _to_tensor
     if callable(transforms):
         return transforms
-    from reid.transforms import build_transforms  # albumentations is needed from here on only
+    from imaging.transforms import build_transforms  # albumentations is needed from here on only
 
     return build_transforms(list(transforms))
 

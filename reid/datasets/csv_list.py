@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.wording import counted, some
+from imaging.files import existing_folder
 from reid.datasets.base import (
     CameraOption,
     Record,
@@ -15,9 +17,6 @@ from reid.datasets.base import (
     Splits,
     Transform,
     check_camera_option,
-    counted,
-    existing_folder,
-    some,
 )
 from reid.datasets.splitting import automatic_split, split_query_gallery
 from reid.registry import DATASETS

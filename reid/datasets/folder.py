@@ -13,6 +13,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from engine.wording import counted, some
+from imaging.files import existing_folder, list_images, relative_name
 from reid.datasets.base import (
     CameraOption,
     Record,
@@ -20,12 +22,7 @@ from reid.datasets.base import (
     Splits,
     Transform,
     check_camera_option,
-    counted,
-    existing_folder,
-    relative_name,
-    some,
 )
-from reid.datasets.image_file import list_images
 from reid.datasets.splitting import automatic_split, split_query_gallery
 from reid.registry import DATASETS
 

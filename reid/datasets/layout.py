@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from reid.datasets.base import existing_folder
+from imaging.files import existing_folder
 from reid.datasets.market1501 import FOLDERS
 
 __all__ = ["LAYOUTS", "Layout", "recognise_layout"]

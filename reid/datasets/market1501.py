@@ -13,17 +13,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid.datasets.base import (
-    CameraOption,
-    Record,
-    ReIDDataset,
-    Splits,
-    check_camera_option,
-    counted,
-    existing_folder,
-    some,
-)
-from reid.datasets.image_file import list_images
+from engine.wording import counted, some
+from imaging.files import existing_folder, list_images
+from reid.datasets.base import CameraOption, Record, ReIDDataset, Splits, check_camera_option
 from reid.registry import DATASETS
 
 __all__ = ["FOLDERS", "OFFICIAL_COUNTS", "Market1501", "parse_market1501"]

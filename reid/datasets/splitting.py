@@ -9,7 +9,8 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from reid.datasets.base import Record, relative_name
+from imaging.files import relative_name
+from reid.datasets.base import Record
 
 __all__ = ["automatic_split", "split_identities", "split_query_gallery"]
 

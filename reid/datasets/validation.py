@@ -14,13 +14,15 @@ from itertools import chain, islice
 from pathlib import Path
 
 from engine.findings import Finding, Findings, by_level
-from reid.datasets.base import Record, Splits, counted, relative_name
-from reid.datasets.image_file import (
+from engine.wording import counted
+from imaging.files import (
     UnreadableImageError,
     decode_image,
     image_format,
     read_bytes,
+    relative_name,
 )
+from reid.datasets.base import Record, Splits
 
 __all__ = ["SplitCounts", "ValidationReport", "validate"]
 

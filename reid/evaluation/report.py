@@ -35,15 +35,6 @@ def result_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], title: s
     return Group(Text(f"{title} (percent)"), table)
 
 
-def by_domain(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """``{"city/mAP": v}`` -> ``{"city": {"mAP": v}}``."""
-    nested: dict[str, dict[str, float]] = {}
-    for key, value in metrics.items():
-        domain, _, name = key.rpartition("/")
-        nested.setdefault(domain, {})[name] = value
-    return nested
-
-
 def write_results(
     path: Path,
     rows: Mapping[str, Mapping[str, Mapping[str, float]]],

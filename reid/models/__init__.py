@@ -1,7 +1,6 @@
 """Models of re-identification."""
 
 from .embedder import Embedder
-from .normalizer import ImageNormalizer
 from .pooling import AveragePooling, GeMPooling
 
-__all__ = ["AveragePooling", "Embedder", "GeMPooling", "ImageNormalizer"]
+__all__ = ["AveragePooling", "Embedder", "GeMPooling"]

@@ -50,7 +50,7 @@ class Embedder(BaseModel):
         weights: str | None = None,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor or dict(type="reid.ImageNormalizer"))
+        super().__init__(data_preprocessor or dict(type="engine.ImageNormalizer"))
         if test_feature not in ("embedding", "feature"):
             raise ValueError(
                 f"Embedder: test_feature must be 'embedding' or 'feature', got {test_feature!r}"

@@ -327,7 +327,7 @@ def contact_sheet(
         ValueError: a bad argument, an unreadable image, or no image of a person.
         FileNotFoundError: a folder is missing.
     """
-    from ..datasets.image_file import read_image
+    from imaging.files import read_image
 
     folders = {"train": (TRAIN,), "test": (QUERY, GALLERY)}
     if split not in folders:

@@ -177,15 +177,6 @@ def read_results(path: str | Path) -> list[ModelResult]:
         ) from error
 
 
-def by_domain(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """What a DomainLoop returns, ``{"cityscapes/mIoU": v}`` -> ``{"cityscapes": {"mIoU": v}}``."""
-    nested: dict[str, dict[str, float]] = {}
-    for key, value in metrics.items():
-        domain, _, name = key.rpartition("/")
-        nested.setdefault(domain, {})[name] = float(value)
-    return nested
-
-
 def _from_plain(entry: dict[str, Any]) -> ModelResult:
     entry = {key: value for key, value in entry.items() if key != "summary"}
     domains = {}

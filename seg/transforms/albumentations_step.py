@@ -14,14 +14,13 @@ steps of their own: seg.FourierDomainAdaptation, seg.HistogramMatching, seg.Colo
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+
+from imaging.transforms import build_compose
 
 from ..label_spaces import IGNORE
 from ..registry import TRANSFORMS
@@ -116,64 +115,8 @@ def _describe(entry: Mapping[str, Any]) -> str:
 
 
 def _compose(config: Iterable[Mapping[str, Any]]) -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for news on the network
-    import albumentations
-    import cv2
-
-    cv2.setNumThreads(0)  # the loading processes are the parallelism
-    return albumentations.Compose([_build(entry) for entry in config])
-
-
-def _build(entry: Mapping[str, Any]) -> Any:
-    import albumentations
-
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"Albumentations: expected dict(type=...), got {entry!r}")
-    arguments = dict(entry)
-    name = str(arguments.pop("type", None))
-    kind: Any = getattr(albumentations, name, None)
-    if not _usable(kind):
-        known = [n for n in dir(albumentations) if _usable(getattr(albumentations, n))]
-        raise ValueError(
-            f"unknown transform {name!r}: expected the name of an albumentations transform"
-            + _near(name, known)
-        )
-    # albumentations would only warn about unknown ones and go on with its defaults
-    parameters = inspect.signature(kind.__init__).parameters
-    allowed = [n for n in parameters if n != "self"]
-    if wrong := sorted(set(arguments) - set(allowed)):
-        raise ValueError(
-            f"transform {name} takes no argument {wrong[0]!r}{_near(wrong[0], allowed)}; "
-            f"it takes {', '.join(allowed)}"
-        )
-    if "transforms" in arguments:
-        arguments["transforms"] = [_build(inner) for inner in arguments["transforms"]]
-    # None: the transform leaves the labels alone; a number would be a class
-    if "fill_mask" in parameters and parameters["fill_mask"].default is not None:
-        arguments.setdefault("fill_mask", IGNORE)
-    try:
-        step = kind(**arguments)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"transform {name}: {error}") from error
-    if more := sorted(set(getattr(step, "targets_as_params", ())) - {"image"}):
-        raise ValueError(
-            f"transform {name} needs {', '.join(more)} with every image, which a pipeline does not "
-            "give it; to borrow style from other images use seg.FourierDomainAdaptation, "
-            "seg.HistogramMatching or seg.ColourTransfer"
-        )
-    return step
-
-
-def _usable(kind: Any) -> bool:
-    import albumentations
-
-    if not isinstance(kind, type):
-        return False
-    whole = (albumentations.Compose, albumentations.ReplayCompose)
-    bases = (albumentations.BaseCompose, albumentations.BasicTransform)
-    return issubclass(kind, bases) and not issubclass(kind, whole) and kind not in bases
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    borrow = (
+        "; to borrow style from other images use seg.FourierDomainAdaptation, "
+        "seg.HistogramMatching or seg.ColourTransfer"
+    )
+    return build_compose(config, fill_mask=IGNORE, instead=borrow)

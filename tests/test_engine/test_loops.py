@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from torch.utils.data import DataLoader
 
 from engine.hooks import StoppedBySignal
-from engine.loops import DomainLoop
+from engine.loops import DomainLoop, by_domain
 
 
 @pytest.mark.parametrize("skips", [True, False])
@@ -93,3 +93,10 @@ def test_one_loader_instead_of_named_domains_is_refused(make_runner) -> None:
     for wrong in ({}, loader(4)):
         with pytest.raises(ValueError, match="dict of dataloaders by domain name"):
             DomainLoop(runner, wrong, [MeanOutput()])
+
+
+def test_by_domain() -> None:
+    assert by_domain({"a/mIoU": 1, "a/x": 0.5, "b/c/mIoU": 0}) == {
+        "a": {"mIoU": 1.0, "x": 0.5},
+        "b/c": {"mIoU": 0.0},
+    }

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reid.datasets.image_file import read_image
+from imaging.files import read_image
 from reid.synthetic import CITIES, CitySummary, contact_sheet, make_city
 from reid.synthetic.city import Studio
 from reid.synthetic.dataset import VERSION

@@ -90,7 +90,7 @@ def test_two_processes(world) -> None:
     """gloo on the CPU: training runs, and the evaluation gathers each image once."""
     folder = world / "two"
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29517",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
         "tools/train_reid.py", str(world / "tiny.py"), "--work-dir", str(folder),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
@@ -103,10 +103,11 @@ def test_two_processes(world) -> None:
     for prefix in ([sys.executable], command[:5]):
         out = folder / f"test_{len(prefix)}"
         arguments = [world / "tiny.py", folder / "epoch_2.pth", "--work-dir", out]
-        subprocess.run(
+        done = subprocess.run(
             [*prefix, "tools/test_reid.py", *arguments],
-            cwd=ROOT, check=True, capture_output=True, env=environment(),
+            cwd=ROOT, capture_output=True, text=True, env=environment(),
         )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
         values.append(json.loads((out / "results.json").read_text())["metrics"]["epoch_2"])
     for domain in ("noon", "dusk"):
         assert values[0][domain] == pytest.approx(values[1][domain], abs=1e-6)

@@ -136,8 +136,8 @@ def test_two_processes_train(streets) -> None:
     """torchrun on gloo: synchronised norms, shares of the data, one checkpoint."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"),
-            *("--master_port=29655", "tools/train_seg.py", streets / "tiny.py", *data(streets)),
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node=2", "tools/train_seg.py", streets / "tiny.py", *data(streets)),
             *("--iterations", "3", "--work-dir", streets / "two"),
         ],
         cwd=ROOT,

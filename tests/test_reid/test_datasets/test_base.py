@@ -10,9 +10,8 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch.utils.data import DataLoader
 
 import reid.datasets
+from imaging.files import UnreadableImageError
 from reid.datasets import ImageFolder, Market1501, Record, ReIDDataset, Splits, collate, read_image
-from reid.datasets.base import counted, existing_folder, some
-from reid.datasets.image_file import UnreadableImageError
 
 
 class Listed(ReIDDataset):
@@ -126,7 +125,7 @@ def test_a_list_of_transforms_is_built(market: Path, monkeypatch: pytest.MonkeyP
         return lambda image, seed: torch.full((3, 1, 1), 7, dtype=torch.uint8)
 
     stand_in = SimpleNamespace(build_transforms=build_transforms)
-    monkeypatch.setitem(sys.modules, "reid.transforms", stand_in)
+    monkeypatch.setitem(sys.modules, "imaging.transforms", stand_in)
     dataset = Market1501(market, transforms=[dict(type="Resize")])
     assert given == [{"type": "Resize"}]
     assert dataset[0]["inputs"].unique().tolist() == [7]
@@ -258,23 +257,3 @@ def test_fingerprint_depends_on_content_and_not_on_order_or_place(
 
 
 # ------------------------------------------------------------------------------- words
-
-
-def test_existing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert existing_folder(tmp_path) == tmp_path
-    with pytest.raises(FileNotFoundError) as caught:
-        existing_folder(tmp_path / "a" / "b")
-    assert f"of that path only {str(tmp_path)!r} is there" in str(caught.value)
-    (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match="is a file"):
-        existing_folder(tmp_path / "file")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert existing_folder("~") == tmp_path
-
-
-def test_counted_and_some() -> None:
-    assert counted(1, "image") == "1 image"
-    assert counted(0, "image") == "0 images"
-    assert counted(1234, "query") == "1,234 queries"
-    assert some("abc") == "a, b, c"
-    assert some(map(str, range(1007))) == "0, 1, 2, 3, 4, and 1,002 more"

@@ -13,8 +13,7 @@ from reid.datasets import (
     parse_market1501,
     validate,
 )
-
-from .conftest import encode, picture
+from tests.test_imaging.conftest import encode, picture
 
 CAMERA = r"^(\d+)_"
 

@@ -4,7 +4,8 @@ import io
 
 from rich.console import Console
 
-from reid.evaluation.report import by_domain, result_table
+from engine.loops import by_domain
+from reid.evaluation.report import result_table
 
 
 def test_table_in_percent() -> None:

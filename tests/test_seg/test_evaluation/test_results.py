@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("mmseg")
 
-from seg.evaluation.results import by_domain, read_results, write_results
+from seg.evaluation.results import read_results, write_results
 
 
 def test_a_file_gives_back_what_was_written(make_result, tmp_path) -> None:
@@ -52,10 +52,3 @@ def test_other_files_are_refused(text: str, tmp_path) -> None:
         read_results(path)
     with pytest.raises(FileNotFoundError, match="no results at"):
         read_results(tmp_path / "absent.json")
-
-
-def test_by_domain() -> None:
-    assert by_domain({"a/mIoU": 1, "a/x": 0.5, "b/c/mIoU": 0}) == {
-        "a": {"mIoU": 1.0, "x": 0.5},
-        "b/c": {"mIoU": 0.0},
-    }

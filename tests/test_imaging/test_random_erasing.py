@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reid.transforms import build_transforms
+from imaging.transforms import build_transforms
 
 WHITE = np.full((128, 64, 3), 255, np.uint8)
 

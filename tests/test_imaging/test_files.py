@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from reid.datasets.image_file import (
+from imaging.files import (
     UnreadableImageError,
     decode_image,
+    existing_folder,
     image_format,
     list_images,
     read_image,
 )
-
-from .conftest import encode, picture
+from tests.test_imaging.conftest import encode, picture
 
 LOSSLESS = [".png", ".bmp", ".tif", ".ppm"]
 
@@ -199,3 +199,15 @@ def test_list_images_is_sorted_and_leaves_other_files_out(tmp_path: Path) -> Non
         Path(p).relative_to(tmp_path).as_posix() for p in list_images(tmp_path, recursive=True)
     ]
     assert names == ["a.png", "b.JPG", "sub/d.jpeg"]
+
+
+def test_existing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert existing_folder(tmp_path) == tmp_path
+    with pytest.raises(FileNotFoundError) as caught:
+        existing_folder(tmp_path / "a" / "b")
+    assert f"of that path only {str(tmp_path)!r} is there" in str(caught.value)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        existing_folder(tmp_path / "file")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert existing_folder("~") == tmp_path

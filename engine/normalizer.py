@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from ..registry import MODELS
+from .registry import MODELS
 
 
 @MODELS.register_module()
@@ -35,4 +35,5 @@ class ImageNormalizer(BaseDataPreprocessor):
 
     def normalize(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> float32."""
-        return (images.float() - self.mean) / self.std
+        normalized: Tensor = (images.float() - self.mean) / self.std
+        return normalized

@@ -18,10 +18,12 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "UnreadableImageError",
     "decode_image",
+    "existing_folder",
     "image_format",
     "list_images",
     "read_bytes",
     "read_image",
+    "relative_name",
 ]
 
 IMAGE_EXTENSIONS = frozenset(
@@ -128,6 +130,26 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> I
                 yield from list_images(entry.path, recursive=True)
         elif Path(entry.name).suffix.lower() in IMAGE_EXTENSIONS:
             yield entry.path
+
+
+def existing_folder(root: str | os.PathLike[str]) -> Path:
+    """``root`` as a Path; an error that shows how far the path exists when it is no folder."""
+    folder = Path(root).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise NotADirectoryError(f"expected a dataset folder, but {str(folder)!r} is a file")
+    there = next((p for p in folder.absolute().parents if p.is_dir()), None)
+    raise FileNotFoundError(
+        f"the dataset folder {str(folder)!r} does not exist; of that path only "
+        f"{str(there)!r} is there"
+    )
+
+
+def relative_name(path: str, root: str) -> str:
+    """``path`` below ``root`` with forward slashes; a path elsewhere is kept as it is."""
+    prefix = os.path.join(root, "") if root else ""  # noqa: PTH118 - strings, 100,000 of them
+    return path.removeprefix(prefix).replace(os.sep, "/")
 
 
 def _is_complete(data: bytes, kind: str | None) -> bool:

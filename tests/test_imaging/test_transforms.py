@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid.transforms import IMAGENET_MEAN_RGB, build_transforms
+from imaging.transforms import IMAGENET_MEAN_RGB, build_transforms
 
 TRAIN = [
     dict(type="Resize", height=32, width=16),
@@ -53,7 +53,7 @@ def test_steps_are_drawn_independently(image) -> None:
 
 
 def test_erasing_is_zero_once_normalised() -> None:
-    from reid.models import ImageNormalizer
+    from engine.normalizer import ImageNormalizer
 
     white = np.full((32, 16, 3), 255, np.uint8)
     erase = build_transforms([dict(type="RandomErasing", fill=IMAGENET_MEAN_RGB, p=1.0)])
@@ -74,8 +74,11 @@ def test_without_a_seed_draws_differ(image) -> None:
             dict(type="Resizze", height=1, width=1),
             "unknown transform 'Resizze'.*mean.*Resize",
         ),
-        (dict(height=1), "unknown transform None"),
-        (dict(type="Resize", hight=1, width=1), "Resize takes no argument hight"),
+        (dict(height=1), "unknown transform 'None'"),
+        (
+            dict(type="Resize", hight=1, width=1),
+            "Resize takes no argument 'hight'; .*height",
+        ),
     ],
 )
 def test_wrong_entries(entry, message) -> None:
