@@ -1,0 +1,1 @@
+"""Image classification: the experiments by which the four papers prove their norms."""

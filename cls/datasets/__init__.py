@@ -1,0 +1,1 @@
+"""Classification datasets: one layout a file, registered as ``cls.<class name>``."""
