@@ -59,10 +59,11 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # All three by name: onedl-mmsegmentation requires neither of the others, and the packages that
     # these replace (mmengine, mmcv, mmsegmentation) do not run on a current torch.
-    # scipy reads GTA5's split.mat, pillow palettes; what else is here brings both anyway.
+    # scipy reads GTA5's split.mat, pillow palettes, stringzilla looks labels up; what else is
+    # here, or albumentations, brings them anyway.
     "seg": [
         *("onedl-mmengine>=0.10.12", "onedl-mmcv>=2.3.6", "onedl-mmsegmentation>=1.4.2"),
-        *("pillow", "scipy"),
+        *("pillow", "scipy", "stringzilla"),
     ],
     # To be given with REIDSEG_FAISS=gpu: alone it brings both, which the first search refuses.
     "gpu": FAISS_CHOICES["gpu"],

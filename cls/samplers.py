@@ -34,6 +34,8 @@ class SeededSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, dataset: Any, shuffle: bool = True, seed: int | None = None) -> None:
         self._length = len(dataset)
+        self.rank: int
+        self.world_size: int
         if not self._length:
             raise ValueError("SeededSampler: the dataset has no images")
         self.shuffle = shuffle

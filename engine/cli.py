@@ -166,6 +166,7 @@ def build_runner(
     import torch
     from mmengine.dist import init_dist
 
+    from .precision import choose_dtype
     from .runner import Runner
 
     if seed is not None:
@@ -190,6 +191,8 @@ def build_runner(
             else:
                 torch.distributed.init_process_group("gloo")
     precision = config.get("precision") or {}
+    if precision.get("dtype") == "auto":  # what was run is what the run's config says
+        precision["dtype"] = choose_dtype("auto")
     if config.get("optim_wrapper") and "dtype" in precision:
         config.optim_wrapper.setdefault("type", "engine.AutocastOptimWrapper")
         if config.optim_wrapper.type == "engine.AutocastOptimWrapper":
@@ -209,19 +212,26 @@ def scale_schedule(
         option = {"epochs": "--epochs", "iters": "--iterations"}[unit]
         raise ValueError(f"{option}: expected 1 or more, got {length}")
     whole = config.train_cfg[f"max_{unit}"]
+    schedulers = config.get("param_scheduler") or []
 
-    def share(point: int) -> int:
+    def share(point: float) -> int:
         return int(max(1, round(point * length / whole)))
+
+    def moves(point: float) -> bool:
+        return point == whole or point >= length
 
     config.train_cfg[f"max_{unit}"] = length
     config.train_cfg.val_interval = min(config.train_cfg.get("val_interval", 1), length)
-    for scheduler in config.get("param_scheduler") or []:
+    spans = [(s.get("begin", 0), s.get("end", whole)) for s in schedulers]
+    # of a few epochs a part may be less than one, which schedules by iterations can have
+    exact = any(moves(begin) and share(begin) >= share(end) for begin, end in spans)
+    for scheduler, span in zip(schedulers, spans, strict=True):
         if "milestones" in scheduler:
             scheduler.milestones = [share(m) for m in scheduler.milestones]
-        for key in ("begin", "end"):
-            point = scheduler.get(key, 0)
-            if point == whole or point >= length:
-                scheduler[key] = share(point)
+        for key, point in zip(("begin", "end"), span, strict=True):
+            if key in scheduler and moves(point):
+                fraction = exact and scheduler.get("convert_to_iter_based")
+                scheduler[key] = point * length / whole if fraction else share(point)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -231,6 +241,10 @@ def run_tool(main: Callable[[], int | None]) -> None:
     """
     try:
         code = main() or 0
+        _leave_processes()
+    except SystemExit:  # also a run that was asked to stop, in all processes alike
+        _leave_processes()
+        raise
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         code = 130
@@ -242,6 +256,17 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.stderr.write(f"error: {describe(error)}\n")
         code = 1
     sys.exit(code)
+
+
+def _leave_processes() -> None:
+    """Close the connections to torchrun's other processes, if there are any.
+
+    Their threads would else still run while Python ends, which now and then aborts the process: the
+    launcher then takes a run that is done for a failed one, and ends the others.
+    """
+    distributed = sys.modules.get("torch.distributed")  # not imported by ``--help``
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def describe(error: BaseException) -> str:

@@ -3,11 +3,15 @@
 mmengine's AmpOptimWrapper refuses the CPU, although bfloat16 autocast with channels_last trains two
 to three times faster there on current processors. One config line covers both devices::
 
-    precision = dict(dtype="bfloat16", channels_last=True, compile=False)
+    precision = dict(dtype="auto", channels_last=True, compile=False)
+
+On a processor without instructions for bfloat16 the same takes many times longer than float32,
+since each operation is emulated; ``"auto"`` is bfloat16 where it is fast, and float32 elsewhere.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,12 +26,31 @@ from .registry import OPTIM_WRAPPERS
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def choose_dtype(dtype: str) -> str:
+    """``"auto"`` -> ``"bfloat16"`` where it is fast, else ``"float32"``; others as they are."""
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if has_bfloat16() else "float32"
+
+
+def has_bfloat16() -> bool:
+    """Whether the accelerator, or without one the processor, computes in bfloat16 by itself."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # torch has no public question for this one; its own tests ask these
+        questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @dataclass(frozen=True)
 class Precision:
     """What ``cfg.precision`` may say.
 
     Args:
-        dtype: of autocast while training: 'float32' (no autocast), 'bfloat16' or 'float16'.
+        dtype: of autocast while training: 'float32' (no autocast), 'bfloat16', 'float16', or
+            'auto', for which ``engine.cli.build_runner`` puts one of the first two.
         eval_dtype: the same while evaluating; features are float32 unless told otherwise.
         channels_last: store convolution weights and maps as (N, H, W, C).
         compile: compile the model's backbone with torch.compile.
@@ -39,7 +62,7 @@ class Precision:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in (self.dtype, self.eval_dtype):
+        for name in (choose_dtype(self.dtype), self.eval_dtype):
             if name not in DTYPES:
                 raise ValueError(f"precision: unknown dtype {name!r}; choose one of {[*DTYPES]}")
 
@@ -63,14 +86,17 @@ class AutocastOptimWrapper(OptimWrapper):
     """OptimWrapper whose forward runs under autocast, on CPU as well as CUDA.
 
     Args:
-        dtype: 'float32', 'bfloat16', or 'float16' (CUDA only: its gradients are scaled).
+        dtype: 'float32', 'bfloat16', 'auto', or 'float16' (CUDA only: its gradients are scaled).
         kwargs: as mmengine's OptimWrapper.
     """
 
     def __init__(self, *, dtype: str = "bfloat16", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        dtype = choose_dtype(dtype)
         if dtype not in DTYPES:
-            raise ValueError(f"precision: unknown dtype {dtype!r}; choose one of {[*DTYPES]}")
+            raise ValueError(
+                f"precision: unknown dtype {dtype!r}; choose one of {[*DTYPES, 'auto']}"
+            )
         on_cuda = torch.cuda.is_available()
         if dtype == "float16" and not on_cuda:
             raise ValueError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 
 def counted(number: int, noun: str) -> str:
@@ -17,3 +18,18 @@ def some(items: Iterable[str], limit: int = 5) -> str:
     items = list(items)
     more = f", and {len(items) - limit:,} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """``a, b, a`` -> ``a, b, a (2)``."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def as_file_name(text: str) -> str:
+    """``run/epoch 3 on art`` -> ``run_epoch_3_on_art``: a name as (a part of) a file's."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("_")

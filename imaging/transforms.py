@@ -33,20 +33,40 @@ class Transforms:
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
         self.config = [dict(entry) for entry in transforms]
-        self._compose = build_compose(self.config)
+        compose = build_compose(self.config)
+        self._steps: list[Any] = compose.transforms
+        # One pair of generators for the whole pipeline: seeding every transform with the same
+        # number, as Compose.set_random_seed does, would correlate e.g. the flip and the erasing.
+        self._numpy, self._python = np.random.default_rng(), random.Random()
+        compose.set_random_state(self._numpy, self._python)
 
     def __call__(self, image: np.ndarray, seed: int | None = None) -> Tensor:
         """``image`` (H, W, 3) uint8 RGB -> (3, H', W') uint8 tensor."""
-        # One pair of generators for the whole pipeline: seeding every transform with the same
-        # number, as Compose.set_random_seed does, would correlate e.g. the flip and the erasing.
-        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        out = self._compose(image=image)["image"]
+        self._set_seed(seed)
+        out = image
+        for step in self._steps:  # as Compose does, but its checks take longer than a small crop
+            out = step(image=out)["image"]
         if out.dtype != np.uint8 or out.ndim != 3 or out.shape[2] != 3:
             raise ValueError(
                 f"transforms must end in an (H, W, 3) uint8 image, got {out.dtype} {out.shape}; "
                 "leave normalisation and conversion to tensors to the model"
             )
-        return torch.from_numpy(np.ascontiguousarray(out)).permute(2, 0, 1)
+        if not out.flags.c_contiguous or np.may_share_memory(out, image):
+            out = np.array(out, order="C")  # the tensor owns its pixels: the image stays as it was
+        return torch.from_numpy(out).permute(2, 0, 1)
+
+    def _set_seed(self, seed: int | None) -> None:
+        """Set both generators; making new ones takes three times as long."""
+        self._python.seed(seed)
+        self._numpy.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {
+                "state": self._python.getrandbits(128),
+                "inc": self._python.getrandbits(128) | 1,  # PCG's increments are odd
+            },
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
 
     def __repr__(self) -> str:
         return f"Transforms({self.config})"
@@ -86,9 +106,22 @@ def build_compose(
 
 def own_transforms() -> dict[str, type]:
     """The transforms of this package, by name."""
+    from . import antialiased as smooth
+    from . import torchvision_policies as policies
+    from .pca_lighting import PCALighting
     from .random_erasing import RandomErasing
 
-    return {kind.__name__: kind for kind in (RandomErasing,)}
+    kinds: tuple[type, ...] = (
+        smooth.AntialiasedRandomResizedCrop,
+        smooth.AntialiasedResize,
+        smooth.AntialiasedSmallestMaxSize,
+        policies.AutoAugment,
+        policies.RandAugment,
+        policies.TrivialAugmentWide,
+        PCALighting,
+        RandomErasing,
+    )
+    return {kind.__name__: kind for kind in kinds}
 
 
 def _build(entry: Mapping[str, Any], fill_mask: int | None, instead: str) -> Any:

@@ -25,7 +25,7 @@ WEB = {"fastapi", "starlette", "uvicorn", "jinja2"}
 MAY_IMPORT = {
     "backbones": FOUNDATION | {"triton"},
     "engine": FOUNDATION | {"backbones"},
-    "imaging": FOUNDATION | {"albumentations", "cv2", "torchvision"},
+    "imaging": FOUNDATION | {"engine", "albumentations", "cv2", "torchvision"},
     "cls": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "matplotlib", "torchvision"},
     "reid": FOUNDATION
@@ -33,7 +33,7 @@ MAY_IMPORT = {
     | {"faiss", "pymilvus", *WEB},  # not everywhere: CONFINED
     "seg": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
-    | {"PIL", "scipy"}
+    | {"PIL", "scipy", "stringzilla"}
     | {"timm", "onnx", "onnxruntime", "onnxscript"},  # not everywhere: CONFINED
 }
 

@@ -6,9 +6,12 @@
     python tools/prepare_data.py synthetic data/noon --city noon --identities 60
     python tools/prepare_data.py seg data/gta5 --drop robustnet
     python tools/prepare_data.py streets data/game --style game --images 200
+    python tools/prepare_data.py cls data/cifar-10-batches-py
+    python tools/prepare_data.py cls data/office_home
 
-`reid` and `seg` recognise the layout, read every file, and say what is wrong and what to do about
-it; the exit code is 1 when there are errors. `seg` also counts the classes, for samplers to come.
+`reid`, `seg` and `cls` recognise the layout, read every file, and say what is wrong and what to do
+about it; the exit code is 1 when there are errors. `seg` also counts the classes, for samplers to
+come.
 `synthetic` draws a city of pedestrians, `streets` labelled street scenes; both check the result.
 """
 
@@ -22,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cls.datasets import ClassificationDataset
+    from cls.datasets import VerificationReport as ClassReport
     from reid.datasets import Splits, ValidationReport
     from seg.datasets import SegmentationDataset
     from seg.datasets.verification import VerificationReport
@@ -51,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_synthetic(commands)
     _add_seg(commands)
     _add_streets(commands)
+    _add_cls(commands)
     return parser
 
 
@@ -206,6 +212,39 @@ def _add_streets(commands: Any) -> None:
     streets.set_defaults(run=draw_streets)
 
 
+def _add_cls(commands: Any) -> None:
+    cls = commands.add_parser(
+        "cls",
+        help="check a classification dataset",
+        description="Recognise a dataset's layout, read all images, print classes, what is wrong, "
+        "and config lines.",
+    )
+    cls.add_argument("root", metavar="ROOT", help="the dataset's folder, or a list file")
+    cls.add_argument(
+        "--layout",
+        choices=(
+            "auto", "cifar10", "cifar100", "imagenet", "tiny_imagenet", "domains", "folder", "list",
+        ),
+        default="auto",
+        help="how the data is laid out (default: recognise it)",
+    )  # fmt: skip
+    cls.add_argument(
+        "--split", nargs="+", metavar="NAME", help="train, val, ... (default: all that are there)"
+    )
+    cls.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further arguments of the dataset, e.g. coarse=True; for a list file: "
+        "source=data/images num_classes=1000",
+    )
+    cls.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    cls.add_argument("--workers", type=int, metavar="N", help="threads that read files")
+    cls.add_argument("--all", action="store_true", help="list all cases and all classes")
+    cls.set_defaults(run=check_cls)
+
+
 def check_reid(args: argparse.Namespace) -> int:
     """`reid`: parse, validate, print; 1 when there are errors."""
     from reid.datasets import LAYOUTS, recognise_layout, validate
@@ -260,8 +299,7 @@ def check_seg(args: argparse.Namespace) -> int:
 
     from engine.atomic import write_json
 
-    if args.json and not Path(args.json).absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json: there is no folder {Path(args.json).absolute().parent}")
+    _check_json(args.json)
     kinds = {**LAYOUTS, "folder": "seg.ImageLabelFolder"}
     layout = recognise_layout(args.root) if args.layout == "auto" else args.layout
     if layout not in kinds:
@@ -325,6 +363,28 @@ def draw_streets(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def check_cls(args: argparse.Namespace) -> int:
+    """`cls`: find the splits or domains, read all images, print; 1 when there are errors."""
+    from cls.datasets import LAYOUTS, recognise_layout, verify
+    from engine.atomic import write_json
+
+    _check_json(args.json)
+    layout = recognise_layout(args.root) if args.layout == "auto" else args.layout
+    options = _dataset_options(args, taken={"root", "split", "transforms"})
+    datasets = _cls_datasets(layout, args, options)
+    console = _console()
+    with _progress("reading images", hidden=False) as progress:
+        report = verify(datasets, workers=args.workers, progress=progress)
+    _print_classes(console, report, str(args.root), LAYOUTS[layout], every_case=args.all)
+    if args.json:
+        content = {"type": LAYOUTS[layout], "root": str(args.root), "options": options}
+        write_json(args.json, {**content, **report.as_dict()})
+        _line(console, f"report: {args.json}")
+    if report.ok:
+        _print_cls_config(console, datasets, LAYOUTS[layout], args.root, options)
+    return 0 if report.ok else 1
+
+
 def _verify(
     console: "Console",
     datasets: "Sequence[SegmentationDataset]",
@@ -378,15 +438,27 @@ def _silent_log() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _seg_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The dataset's own arguments that were given."""
+def _check_json(file: str | None) -> None:
+    """Refuse, before everything is read, a report that could not be written."""
+    if file and not Path(file).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--json: there is no folder {Path(file).absolute().parent}")
+
+
+def _dataset_options(args: argparse.Namespace, taken: set[str]) -> dict[str, Any]:
+    """``--options`` of the dataset, without those that are given otherwise."""
     from engine.cli import parse_options
 
     if wrong := [text for text in args.options if not text.partition("=")[1]]:
         raise ValueError(f"--options: expected KEY=VALUE, got {wrong[0]!r}")
-    options = parse_options(args.options)
-    if taken := {"root", "split", "space", "drop", "missing", "pipeline"} & options.keys():
-        raise ValueError(f"--options: {sorted(taken)[0]!r} cannot be given there")
+    options: dict[str, Any] = parse_options(args.options)
+    if given := taken & options.keys():
+        raise ValueError(f"--options: {sorted(given)[0]!r} cannot be given there")
+    return options
+
+
+def _seg_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The dataset's own arguments that were given."""
+    options = _dataset_options(args, {"root", "split", "space", "drop", "missing", "pipeline"})
     if args.space:
         options["space"] = args.space
     if args.drop:
@@ -423,6 +495,37 @@ def _seg_datasets(
                 raise
             absent[split] = str(error)
     return (datasets, absent) if datasets else ([build("all")], absent)
+
+
+def _cls_datasets(
+    layout: str, args: argparse.Namespace, options: Mapping[str, Any]
+) -> "list[ClassificationDataset]":
+    """The splits that were asked for, or that are there."""
+    import inspect
+
+    from cls.datasets import LAYOUTS, splits_of
+    from cls.registry import DATASETS
+
+    allowed = inspect.signature(DATASETS.get(LAYOUTS[layout]).__init__).parameters
+    if unknown := sorted(options.keys() - allowed.keys()):
+        names = [name for name in allowed if name not in ("self", "root", "split", "transforms")]
+        raise ValueError(
+            f"--options: {LAYOUTS[layout]} takes no {unknown[0]!r}; it takes "
+            f"{', '.join(names) or 'none'}"
+        )
+    # classes that differ are a finding of the report, not the end of it
+    more = {"allow_missing_classes": True} if "allow_missing_classes" in allowed else {}
+
+    def build(split: str, **further: Any) -> "ClassificationDataset":
+        config = {"type": LAYOUTS[layout], "root": args.root, "split": split}
+        return DATASETS.build({**config, **more, **options, **further})  # type: ignore[no-any-return]
+
+    splits = dict.fromkeys(args.split or splits_of(args.root, layout))
+    datasets = [build(split) for split in splits]
+    if layout == "list" and not {"classes", "num_classes"} & options.keys():
+        number = max(len(dataset.classes) for dataset in datasets)  # of the lists together
+        datasets = [build(split, num_classes=number) for split in splits]
+    return datasets
 
 
 def _parser_options(layout: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -543,7 +646,7 @@ def _print_report(
 
 def _print_findings(
     console: "Console",
-    report: "ValidationReport | VerificationReport",
+    report: "ValidationReport | VerificationReport | ClassReport",
     *,
     every_case: bool,
 ) -> None:
@@ -606,7 +709,57 @@ def _print_seg_config(
     console.print()
 
 
-def _verdict(report: "ValidationReport | VerificationReport", images_read: int) -> str:
+def _print_classes(
+    console: "Console", report: "ClassReport", root: str, kind: str, *, every_case: bool
+) -> None:
+    """Splits or domains, classes, findings, the verdict."""
+    from rich.padding import Padding
+
+    from cls.datasets.verification_table import class_table, part_table
+
+    console.print()
+    _line(console, f"{report.name}  ({kind}, {root})", "bold")
+    for protocol in report.protocols:
+        _line(console, f"protocol: {protocol}")
+    console.print(Padding(part_table(report), (1, 0, 1, 2)))
+    console.print(Padding(class_table(report, every_class=every_case), (0, 0, 1, 2)))
+    _print_findings(console, report, every_case=every_case)
+    console.print()
+    images = sum(part.images for part in report.parts)
+    _line(console, _verdict(report, images), "bold green" if report.ok else "bold red")
+
+
+def _print_cls_config(
+    console: "Console",
+    datasets: "Sequence[ClassificationDataset]",
+    kind: str,
+    root: str,
+    options: Mapping[str, Any],
+) -> None:
+    """The splits; of data without a split the two parts; of domains, one left out."""
+    splits = [dataset.split for dataset in datasets]
+    lines: dict[str, dict[str, Any]] = {split: {"split": split} for split in splits}
+    if splits == ["all"] and kind != "cls.ListFile":
+        lines = {split: {"split": split} for split in ("train", "val")}
+    domains = getattr(datasets[0], "domain_names", ())
+    if len(domains) > 1 and not {"domains", "exclude"} & options.keys():
+        lines = {
+            **{name: {**line, "exclude": domains[-1]} for name, line in lines.items()},
+            "test": {"split": "all", "domains": domains[-1]},
+        }
+    more = dict(options)
+    if kind == "cls.ListFile":
+        more.setdefault("num_classes", len(datasets[0].classes))
+    console.print("\nin a config:")
+    for name, line in lines.items():
+        split = line.pop("split")
+        _line(console, f"    {name}_dataset = {_dataset(kind, root, split, {**more, **line})}")
+    console.print()
+
+
+def _verdict(
+    report: "ValidationReport | VerificationReport | ClassReport", images_read: int
+) -> str:
     def counted(level: str) -> str:
         number = sum(f.level == level for f in report.findings)
         return f"{number:,} {level}{'' if number == 1 else 's'}"

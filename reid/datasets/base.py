@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index as as_index
@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
-from engine.wording import some
 from imaging.files import read_image, relative_name
+from imaging.samples import Transform, as_transform, collate_samples, file_size
 from reid.registry import FUNCTIONS
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
 SPLITS = ("train", "query", "gallery", "test")
 
 CameraOption: TypeAlias = Literal["auto"] | None
-Transform: TypeAlias = Callable[[np.ndarray, int | None], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,8 @@ class Splits:
         It needs one ``stat`` per file and reads none; a file that is not there counts as size -1.
         """
         lines = sorted(
-            f"{split}\0{relative_name(r.path, self.root)}\0{_size(r.path)}\0{r.pid}\0{r.camid}\n"
+            f"{split}\0{relative_name(r.path, self.root)}\0{file_size(r.path)}"
+            f"\0{r.pid}\0{r.camid}\n"
             for split in ("train", "query", "gallery")
             for r in self.records(split)
         )
@@ -115,7 +114,7 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
         self.root = Path(root).expanduser()
         self.split = split
         self.camera = check_camera_option(camera)
-        self.transforms = _resolve_transforms(transforms)
+        self.transforms = as_transform(transforms)
         self.splits = self.parse()
         self.records = self.splits.records(split)
         if not self.records:
@@ -199,19 +198,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         dict: inputs (B, 3, H, W) uint8; label, pid, camid, index (B,) int64; path, B strings.
     """
-    if not samples:
-        raise ValueError("cannot collate an empty batch")
-    shapes = sorted({tuple(s["inputs"].shape) for s in samples})
-    if len(shapes) > 1:
-        raise ValueError(
-            f"images of different sizes cannot form a batch: (C, H, W) = {some(map(str, shapes))}; "
-            "give the dataset transforms that begin with a resize"
-        )
-    batch: dict[str, Any] = {"inputs": default_collate([s["inputs"] for s in samples])}
-    for key in ("label", "pid", "camid", "index"):
-        batch[key] = torch.tensor([s[key] for s in samples], dtype=torch.int64)
-    batch["path"] = [s["path"] for s in samples]
-    return batch
+    return collate_samples(samples, ("label", "pid", "camid", "index"))
 
 
 def check_camera_option(camera: CameraOption) -> CameraOption:
@@ -223,30 +210,8 @@ def check_camera_option(camera: CameraOption) -> CameraOption:
     return camera
 
 
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - called for every image
-    except OSError:
-        return -1
-
-
 def _labels(pids: np.ndarray, train_pids: list[int]) -> np.ndarray:
     identities = np.unique(np.array(train_pids, np.int64))
     place = np.searchsorted(identities, pids)
     known = np.isin(pids, identities)
     return np.where(known, place, -1).astype(np.int64)
-
-
-def _resolve_transforms(transforms: Sequence[Mapping[str, Any]] | Transform | None) -> Transform:
-    if transforms is None:
-        return _to_tensor
-    if callable(transforms):
-        return transforms
-    from imaging.transforms import build_transforms  # albumentations is needed from here on only
-
-    return build_transforms(list(transforms))
-
-
-def _to_tensor(image: np.ndarray, seed: int | None = None) -> torch.Tensor:
-    """(H, W, C) array -> (C, H, W) tensor, nothing else."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.atomic import write_json
+from engine.atomic import write_file, write_json
 
 
 def test_write_json(tmp_path) -> None:
@@ -19,3 +19,8 @@ def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     with pytest.raises(OSError, match="power cut"):
         write_json(path, 2)
     assert json.loads(path.read_text()) == 1
+
+
+def test_write_file_makes_folders(tmp_path) -> None:
+    path = write_file(str(tmp_path / "a" / "b.bin"), b"data")
+    assert path.read_bytes() == b"data" and [p.name for p in path.parent.iterdir()] == ["b.bin"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoints import latest_checkpoint, without_training_only
+from engine.checkpoints import latest_checkpoint, row_names, without_training_only
 
 
 def test_latest_checkpoint(tmp_path: Path) -> None:
@@ -29,3 +29,8 @@ def test_torch_s_notes_on_layers_stay() -> None:
     weights._metadata[""]["batches_added"] = 3
     kept = without_training_only(torch.nn.Linear(1, 1), {"state_dict": weights})
     assert kept._metadata[""]["batches_added"] == 3
+
+
+def test_row_names_are_short_and_differ() -> None:
+    assert row_names(["/runs/a/epoch_1.pth", "/runs/b/epoch_1.pth"]) == ["a/epoch_1", "b/epoch_1"]
+    assert row_names(["x/a/e.pth", "y/a/e.pth"]) == ["x/a/e", "y/a/e"]

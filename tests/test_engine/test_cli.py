@@ -119,6 +119,22 @@ def test_iterations_scale_warm_up_and_decay_together() -> None:
 
 
 @pytest.mark.parametrize(
+    ("epochs", "spans"),
+    [
+        (60, [(0, 6), (6, 60)]),
+        (5, [(0, 1), (1, 5)]),
+        (1, [(0, 0.2), (0.2, 1.0)]),  # by iterations a warm-up can be a part of an epoch
+    ],
+)
+def test_a_warm_up_never_takes_all_of_a_short_run(epochs, spans) -> None:
+    warm_up = dict(type="LinearLR", begin=0, end=6, convert_to_iter_based=True)
+    cosine = dict(type="CosineAnnealingLR", begin=6, end=30, convert_to_iter_based=True)
+    config = Config(dict(train_cfg=dict(max_epochs=30), param_scheduler=[warm_up, cosine]))
+    scale_schedule(config, epochs)
+    assert [(s.begin, s.end) for s in config.param_scheduler] == spans
+
+
+@pytest.mark.parametrize(
     ("body", "code", "message"),
     [
         ("raise ValueError('what came; what to do')", 1, "error: what came; what to do\n"),
@@ -132,6 +148,27 @@ def test_exit_codes_and_messages(body, code, message) -> None:
     script = f"from engine.cli import run_tool\ndef main():\n    {body}\nrun_tool(main)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (code, message)
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_a_tool_leaves_the_other_processes_tidily(code, tmp_path) -> None:
+    """Threads of a process group that is still open abort the process now and then as it ends."""
+    import torch.distributed as dist
+
+    from engine.cli import run_tool
+
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run_tool(lambda: sys.exit(code) if code else None)
+        assert ended.value.code == code
+    finally:
+        left = not dist.is_initialized()
+        if not left:
+            dist.destroy_process_group()
+    assert left
 
 
 def test_a_traceback_on_request(monkeypatch) -> None:

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from engine.precision import AutocastOptimWrapper, Precision, autocast
+from engine import precision
+from engine.precision import (
+    AutocastOptimWrapper,
+    Precision,
+    autocast,
+    choose_dtype,
+    has_bfloat16,
+)
 
 
 def test_bfloat16_on_the_cpu(make_runner) -> None:
@@ -49,6 +56,16 @@ def test_compiled_backbone_gives_the_same(monkeypatch) -> None:
 def test_autocast_can_be_off() -> None:
     with autocast("float32", "cpu"):
         assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_bfloat16_where_that_is_fast(fast, expected, monkeypatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: fast)
+    assert choose_dtype("auto") == expected and choose_dtype("float16") == "float16"
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1)
+    assert AutocastOptimWrapper(dtype="auto", optimizer=optimizer).dtype == expected
+    assert Precision(dtype="auto").eval_dtype == "float32"
+    assert isinstance(has_bfloat16(), bool)
 
 
 def test_wrong_dtypes() -> None:

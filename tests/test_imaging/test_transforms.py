@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
-from imaging.transforms import IMAGENET_MEAN_RGB, build_transforms
+from imaging.transforms import (
+    IMAGENET_MEAN_RGB,
+    build_compose,
+    build_transforms,
+    own_transforms,
+)
 
 TRAIN = [
     dict(type="Resize", height=32, width=16),
@@ -50,6 +58,77 @@ def test_steps_are_drawn_independently(image) -> None:
         flipped = not np.array_equal(out[kept], image[kept])
         seen.add((flipped, erased))
     assert seen == {(a, b) for a in (False, True) for b in (False, True)}
+
+
+def test_steps_are_those_of_compose(image) -> None:
+    """What is left out of albumentations' Compose changes no pixel."""
+    steps = [
+        dict(type="Resize", height=30, width=20),
+        dict(type="Pad", padding=2, fill=9),
+        dict(type="CenterCrop", height=16, width=16),
+        dict(type="OneOf", transforms=[dict(type="HorizontalFlip", p=1.0)], p=1.0),
+        dict(type="Sequential", transforms=[dict(type="InvertImg", p=1.0)], p=1.0),
+    ]
+    expected = build_compose(steps)(image=image)["image"]
+    assert np.array_equal(build_transforms(steps)(image, 0).permute(1, 2, 0), expected)
+
+
+def test_numpys_draws_follow_the_seed_too(image) -> None:
+    pipeline = build_transforms([dict(type="GaussNoise", p=1.0)])  # draws with numpy
+    results = [pipeline(image, seed).numpy().tobytes() for seed in (0, 1, 0)]
+    assert results[0] == results[2] != results[1]
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_in_another_process_draws_the_same(image, clone) -> None:
+    pipeline = build_transforms(TRAIN)
+    pipeline(image, 5)
+    assert torch.equal(clone(pipeline)(image, 3), pipeline(image, 3))
+
+
+@pytest.mark.parametrize("steps", [[], [dict(type="HorizontalFlip", p=0.0)], TRAIN])
+def test_the_result_shares_no_memory_with_the_image(image, steps) -> None:
+    """Data sets that are one array in memory hand out views of it, read-only ones perhaps."""
+    image.setflags(write=False)
+    out = build_transforms(steps)(image, 0)
+    assert not np.may_share_memory(out.numpy(), image)
+    assert out.permute(1, 2, 0).is_contiguous()  # channels last, as decoded: batches copy rows
+    out.zero_()
+
+
+def test_random_crop_of_a_padded_image_as_torchvision(image) -> None:
+    """RandomCrop(size, padding=4): all (2 * 4 + 1)^2 places, each as often."""
+    size = dict(height=40, width=24)
+    pipeline = build_transforms([dict(type="Pad", padding=4), dict(type="RandomCrop", **size)])
+    inside = np.full((40, 24, 3), 255, np.uint8)
+    counts = np.zeros((9, 9), int)
+    for seed in range(4050):
+        filled = (pipeline(inside, seed)[0] == 255).numpy()
+        row, column = filled.any(1), filled.any(0)
+        top = 4 + int(row.argmax()) if not row[0] else int(row.sum()) - 36
+        left = 4 + int(column.argmax()) if not column[0] else int(column.sum()) - 20
+        counts[top, left] += 1
+    assert counts.min() > 20 and counts.max() < 85  # 50 expected, 7 is one standard deviation
+
+
+@pytest.mark.parametrize("name", own_transforms())
+def test_own_transforms_travel_to_workers_and_print(image, name) -> None:
+    required = {
+        "AntialiasedRandomResizedCrop": dict(size=(8, 8)),
+        "AntialiasedResize": dict(height=8, width=9),
+        "AntialiasedSmallestMaxSize": dict(max_size=8),
+    }
+    pipeline = build_transforms([dict(type=name, p=1.0, **required.get(name, {}))])
+    there = pickle.loads(pickle.dumps(pipeline))
+    for seed in range(5):
+        assert torch.equal(there(image, seed), pipeline(image, seed))
+    assert repr(pipeline._steps[0]).startswith(f"{name}(")
+
+
+def test_own_transforms_hide_none_of_albumentations() -> None:
+    import albumentations
+
+    assert [name for name in own_transforms() if hasattr(albumentations, name)] == []
 
 
 def test_erasing_is_zero_once_normalised() -> None:

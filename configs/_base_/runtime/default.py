@@ -6,7 +6,7 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
-precision = dict(dtype="bfloat16", channels_last=True)
+precision = dict(dtype="auto", channels_last=True)  # bfloat16 where it is fast, float32 elsewhere
 
 custom_hooks = [
     dict(type="engine.IterationSeedHook"),

@@ -1,0 +1,13 @@
+"""As resnet18_small_pacs-to-sketch, with another target."""
+
+_base_ = "./resnet18_small_pacs-to-sketch.py"
+
+train_dataloader = dict(dataset=dict(exclude="cartoon"))
+_sources = _base_.test_dataloader.sources
+_target = _base_.test_dataloader.sketch
+test_dataloader = dict(
+    _delete_=True,
+    sources={**_sources, "dataset": {**_sources.dataset, "exclude": "cartoon"}},
+    cartoon={**_target, "dataset": {**_target.dataset, "domains": "cartoon"}},
+)
+val_dataloader = dict(sources=test_dataloader["sources"])
