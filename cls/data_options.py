@@ -17,19 +17,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .datasets.layout import LAYOUTS, recognise_layout, splits_of
+from .registry import DATASETS
+
 if TYPE_CHECKING:
     from mmengine import Config
 
-# name of a layout -> type of its data set, and the part that is tested without @PART
-LAYOUTS = {
-    "cifar10": ("cls.CIFAR10", "test"),
-    "cifar100": ("cls.CIFAR100", "test"),
-    "imagenet": ("cls.ImageNet", "val"),
-    "tiny_imagenet": ("cls.TinyImageNet", "val"),
-    "domains": ("cls.DomainFolder", "all"),
-    "folder": ("cls.ClassFolder", "all"),
-}
-_TESTED = ("test", "val")  # the split of a class folder to test on: the first that there is
+# the split to test on: the first of these that the data has
+_TESTED = ("test", "val", "all", "train")
 
 
 def set_roots(config: Config, texts: Sequence[str]) -> None:
@@ -40,12 +35,12 @@ def set_roots(config: Config, texts: Sequence[str]) -> None:
 
     Raises:
         ValueError: no data of that name, or a bare PATH for data of several folders.
-        FileNotFoundError: no such folder.
+        FileNotFoundError: nothing lies there.
     """
     named = _datasets_by_name(config)
     for text in texts:
         name, separator, path = text.partition("=")
-        if separator and not path or not text:
+        if (separator and not path) or not text:
             raise ValueError(f"--data: expected NAME=PATH, got {text!r}; e.g. train=/data/cifar")
         if not separator:
             name, path = "", text
@@ -61,22 +56,47 @@ def set_roots(config: Config, texts: Sequence[str]) -> None:
                 f"--data: the config has no data {name!r}, only {', '.join(sorted(named))}; "
                 f"to test on other data, use --target {text}"
             )
-        if not Path(path).is_dir():
-            raise FileNotFoundError(f"--data: no folder at {path} (from {text!r})")
+        if not Path(path).exists():  # a folder, or a list of files
+            raise FileNotFoundError(f"--data: nothing at {path} (from {text!r})")
         for dataset in named[name] if name else (d for found in named.values() for d in found):
             dataset["root"] = path
+
+
+def choose_domains(config: Config, names: Sequence[str]) -> None:
+    """Test on these of the config's domains only, in place.
+
+    Raises:
+        ValueError: no domain of that name.
+    """
+    domains = config.test_dataloader
+    if absent := [name for name in names if name not in domains]:
+        raise ValueError(
+            f"--domains: the config tests on {', '.join(domains)}, not on {', '.join(absent)}; "
+            "other data: --target [NAME=][LAYOUT:]PATH"
+        )
+    config.test_dataloader = {name: domains[name] for name in names}
+
+
+def describe_transforms(transforms: Any) -> str:
+    """``SmallestMaxSize 256, CenterCrop 224x224``: what a test does to images, in words."""
+    if transforms is None:
+        return "images as they are"
+    if not isinstance(transforms, list | tuple):
+        return f"images by {getattr(transforms, '__name__', type(transforms).__name__)}"
+    return ", ".join(_step(dict(step)) for step in transforms) or "images as they are"
 
 
 def parse_targets(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Several data sets to test on: name -> dataset config without transforms.
 
     Raises:
-        ValueError: an unknown layout, or two of one name. FileNotFoundError: no such folder.
+        ValueError: an unknown layout or split, or two of one name. FileNotFoundError: no such data.
     """
     targets: dict[str, dict[str, Any]] = {}
     for text in texts:
         match = re.fullmatch(
-            r"(?:(?P<name>[\w.-]+)=)?(?:(?P<layout>[a-z]\w+)(?:@(?P<part>[\w .-]+))?:)?(?P<path>.+)",
+            r"(?:(?P<name>[\w.-]+)=)?"
+            r"(?:(?P<layout>[a-z]\w+)(?:@(?P<part>[\w .-]+))?:)?(?P<path>.+)",
             text,
         )
         layout, path = (match["layout"], Path(match["path"])) if match else (None, Path(text))
@@ -85,8 +105,8 @@ def parse_targets(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
                 f"--target: expected [NAME=][LAYOUT[@PART]:]PATH with a layout of "
                 f"{', '.join(LAYOUTS)}, got {text!r}"
             )
-        if not path.is_dir():
-            raise FileNotFoundError(f"--target: no folder at {path} (from {text!r})")
+        if not path.exists():
+            raise FileNotFoundError(f"--target: no data at {path} (from {text!r})")
         layout = layout or recognise_layout(path)
         name = match["name"] or match["part"] or layout
         if name in targets:
@@ -96,28 +116,6 @@ def parse_targets(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             )
         targets[name] = _dataset(layout, path, match["part"])
     return targets
-
-
-def recognise_layout(root: str | Path) -> str:
-    """The layout of the data in a folder, a key of ``LAYOUTS``."""
-    root = Path(root)
-
-    def has(*names: str) -> bool:
-        return all((root / name).exists() for name in names)
-
-    if has("test_batch", "batches.meta"):
-        return "cifar10"
-    if has("test", "meta") and (root / "test").is_file():
-        return "cifar100"
-    if has("wnids.txt"):
-        return "tiny_imagenet"
-    if has("train", "val") and any(re.fullmatch(r"n\d{8}", p.name) for p in (root / "train").iterdir()):
-        return "imagenet"
-    if not has("train") and not any(has(split) for split in _TESTED):
-        inner = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
-        if inner and all(any(q.is_dir() for q in p.iterdir()) for p in inner):
-            return "domains"
-    return "folder"
 
 
 def use_targets(config: Config, targets: Mapping[str, Mapping[str, Any]]) -> None:
@@ -141,18 +139,27 @@ def use_targets(config: Config, targets: Mapping[str, Mapping[str, Any]]) -> Non
         config.val_dataloader = loaders
 
 
+def _step(step: dict[str, Any]) -> str:
+    name = str(step.pop("type"))
+    if "height" in step and "width" in step:
+        return f"{name} {step['height']}x{step['width']}"
+    sizes = [step[key] for key in ("size", "max_size", "padding") if key in step]
+    shown = ["x".join(map(str, s)) if isinstance(s, list | tuple) else str(s) for s in sizes]
+    return " ".join([name, *shown])
+
+
 def _dataset(layout: str, path: Path, part: str | None) -> dict[str, Any]:
-    kind, tested = LAYOUTS[layout]
-    dataset: dict[str, Any] = {"type": kind, "root": str(path)}
+    dataset: dict[str, Any] = {"type": LAYOUTS[layout], "root": str(path)}
     if layout == "domains":
-        dataset["split"] = tested
-        if part:
-            dataset["domains"] = [part]
-        return dataset
-    if layout == "folder" and part is None:
-        part = next((split for split in _TESTED if (path / split).is_dir()), None)
-    dataset["split"] = part or tested
-    return dataset
+        return {**dataset, "split": "all", **({"domains": part} if part else {})}
+    splits = splits_of(path, layout)
+    known = DATASETS.get(LAYOUTS[layout].removeprefix("cls.")).SPLITS
+    if part is not None and part not in known:
+        raise ValueError(
+            f"--target: {layout} has the splits {', '.join(splits)}, got {layout}@{part}:{path}"
+        )
+    split = part or next((split for split in _TESTED if split in splits), splits[0])
+    return {**dataset, "split": split}
 
 
 def _datasets_by_name(config: Config) -> dict[str, list[Any]]:

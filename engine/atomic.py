@@ -37,9 +37,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, content: Any) -> Path:
-    """Write JSON, indented, atomically; folders are made as needed."""
+def write_file(path: str | Path, data: bytes) -> Path:
+    """Write ``data`` atomically; folders are made as needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, f"{json.dumps(content, indent=2, default=str)}\n".encode())
+    write_bytes(path, data)
     return path
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write JSON, indented, atomically; folders are made as needed."""
+    return write_file(path, f"{json.dumps(content, indent=2, default=str)}\n".encode())

@@ -1,8 +1,9 @@
-"""Which checkpoint of a run is the newest, and which part of one a model needs."""
+"""Which checkpoint of a run is the newest, what to call it, and which part a model needs."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,15 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
     """The newest checkpoint that a run wrote in ``folder``, or None."""
     found = [p for p in Path(folder).glob("*.pth") if not p.name.startswith(("best_", "."))]
     return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
+
+
+def row_names(checkpoints: Sequence[str | Path]) -> list[str]:
+    """Short and different names for tables: run folder and file."""
+    paths = [Path(path) for path in checkpoints]
+    names = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [str(path.with_suffix("")) for path in paths]
 
 
 def without_training_only(model: nn.Module, checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A checkpoint that was chosen because it was best on a target domain has seen that domain's labels:
 its numbers there are not those of an unseen domain. mmengine's CheckpointHook with ``save_best``
-writes such files as ``best_<domain>_<metric>_iter_<n>.pth`` (or ``epoch_<n>``) and notes them in the message hub that
-is stored with every checkpoint.
+writes such files as ``best_<domain>_<metric>_iter_<n>.pth`` (``_epoch_<n>`` of a training by
+epochs) and notes them in the message hub that is stored with every checkpoint.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def _chosen_by(
     if "optimizer" in checkpoint:
         return None
     for label, best in bests.items():
-        match = re.match(r"best_(.+)_(?:iter|epoch)_(\d+)\.\w+$", PurePath(str(best)).name)
-        if match and int(match[2]) == meta.get("iter"):
+        match = re.match(r"best_(.+)_(iter|epoch)_(\d+)\.\w+$", PurePath(str(best)).name)
+        if match and int(match[3]) == meta.get(match[2]):
             own = str(label).removeprefix("best_ckpt").removeprefix("_")
             return own or _key(match[1], keys, config)
     return None
@@ -149,7 +149,9 @@ def _key(name: str, keys: list[str], config: Any) -> str:
     for domain in sorted(domains, key=len, reverse=True):
         if name.startswith(f"{domain}_"):
             return f"{domain}/{name[len(domain) + 1 :]}"
-    match = re.fullmatch(r"(.+?)_((?:boundary_)?mIoU\w*|pixel_accuracy|class_accuracy)", name)
+    match = re.fullmatch(
+        r"(.+?)_((?:boundary_)?mIoU\w*|pixel_accuracy|class_accuracy|top-\d+|mAP|rank-\d+)", name
+    )
     return f"{match[1]}/{match[2]}" if match else name
 
 

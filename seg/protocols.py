@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .evaluation.provenance import Provenance
+    from engine.provenance import Provenance
 
 __all__ = ["PROTOCOLS", "Evaluation", "Protocol", "Step", "deviations", "get_protocol", "stamp"]
 

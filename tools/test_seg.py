@@ -163,9 +163,11 @@ def test(
     from copy import deepcopy
     from pathlib import Path
 
+    from engine.checkpoints import row_names
     from engine.cli import build_runner
     from engine.loops import by_domain
-    from seg.evaluation.provenance import fingerprint, provenance, selection_warning
+    from engine.provenance import fingerprint, provenance
+    from seg.evaluation.provenance import selection_warning
     from seg.evaluation.results import DomainResult, ModelResult
     from seg.protocols import get_protocol, stamp
 
@@ -214,17 +216,6 @@ def test(
     return runner, tested, pictures
 
 
-def row_names(checkpoints: list[str]) -> list[str]:
-    """Short and different names: run folder and file."""
-    from pathlib import Path
-
-    paths = [Path(path) for path in checkpoints]
-    names = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
-    if len(set(names)) == len(names):
-        return names
-    return [str(path.with_suffix("")) for path in paths]
-
-
 def describe_inference(config: Config, domain: str) -> str:
     """One line on how predictions on a domain were made."""
     test_cfg = config.model.get("test_cfg") or {}
@@ -244,6 +235,7 @@ def test_corruptions(runner: Runner, config: Config, args: argparse.Namespace) -
     """The same checkpoints under common corruptions; the clean images are tested again."""
     from mmengine.dataset import Compose
 
+    from engine.checkpoints import row_names
     from engine.loops import by_domain
     from seg.corruptions import insert_steps, robustness_report
 
@@ -282,6 +274,8 @@ def report(
 
     from rich.console import Console
 
+    from engine.atomic import write_file
+    from engine.wording import as_file_name, distinct
     from seg.evaluation.page import side_by_side, write_page
     from seg.evaluation.report import (
         class_table,
@@ -293,7 +287,8 @@ def report(
     from seg.evaluation.results import write_results
     from seg.evaluation.seeds import aggregate, by_recipe
 
-    unique_names(results)
+    for result, name in zip(results, distinct([r.name for r in results]), strict=True):
+        result.name = name
     averages = [aggregate(group) for group in by_recipe(results)]
     rows = [*results, *averages]
     title = str(args.config or "results")
@@ -316,16 +311,20 @@ def report(
     ]
     for result in results:
         for name, domain in result.domains.items():
-            stem = safe(f"{result.name}_{name}")
+            stem = as_file_name(f"{result.name}_{name}")
             if domain.confusion:
                 path = work_dir / f"confusion_{stem}.png"
-                written.append(write(path, confusion_picture(domain, f"{result.name} on {name}")))
+                written.append(
+                    write_file(path, confusion_picture(domain, f"{result.name} on {name}"))
+                )
             palette = domain.data.get("palette")  # without one nothing can be drawn
             kept = pictures.get((result.name, name), []) if palette else []
             for number, picture in enumerate(kept):
                 data = side_by_side(picture, palette, domain.classes)
                 written.append(
-                    write(work_dir / "pictures" / stem / f"{picture.why}_{number:03d}.jpg", data)
+                    write_file(
+                        work_dir / "pictures" / stem / f"{picture.why}_{number:03d}.jpg", data
+                    )
                 )
     if args.html:
         command = f"python {shlex.join(sys.argv)}"
@@ -337,30 +336,6 @@ def report(
         if number := sum(path.suffix == suffix for path in written):
             shown.append(f"{work_dir / what} ({number})")
     print(f"\nwritten: {', '.join(shown)}")
-
-
-def unique_names(results: list[ModelResult]) -> None:
-    """Rows of several files may share names: then number them."""
-    seen: dict[str, int] = {}
-    for result in results:
-        seen[result.name] = seen.get(result.name, 0) + 1
-        if seen[result.name] > 1:
-            result.name = f"{result.name} ({seen[result.name]})"
-
-
-def write(path: Path, data: bytes) -> Path:
-    from engine.atomic import write_bytes
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, data)
-    return path
-
-
-def safe(name: str) -> str:
-    """A name as part of a file name."""
-    import re
-
-    return re.sub(r"[^\w.-]+", "_", name).strip("_")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from engine.spread import Spread, percent
+
 from .results import DomainResult, ModelResult
-from .seeds import Aggregate, Spread
+from .seeds import Aggregate
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -15,18 +17,6 @@ if TYPE_CHECKING:
 Rows = Sequence["ModelResult | Aggregate"]
 
 # ------------------------------------------------------------------------ what stands in a cell
-
-
-def percent(value: float | Spread | None) -> str:
-    """``38.2``, ``38.2 ± 0.4 (n=3)`` or ``-``, from a ratio 0..1 or a difference of two."""
-    if value is None:
-        return "-"
-    if isinstance(value, Spread):
-        text = f"{100 * value.mean:.1f}"
-        if value.deviation is not None:
-            text += f" ± {100 * value.deviation:.1f} (n={value.n})"
-        return text
-    return f"{100 * value:.1f}"
 
 
 def cell(row: ModelResult | Aggregate, domain: str, metric: str) -> float | Spread | None:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.spread import Spread
+
 from .results import ModelResult
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (divided by n - 1; None for n = 1) of n values."""
-
-    mean: float
-    deviation: float | None
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), deviation, len(values))
 
 
 @dataclass(frozen=True)

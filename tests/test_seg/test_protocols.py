@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mmengine import Config
 
-from seg.evaluation.provenance import Provenance, parse_config
+from engine.provenance import Provenance, parse_config
 from seg.protocols import PROTOCOLS, deviations, get_protocol, stamp
 
 ROOT = Path(__file__).parents[2]

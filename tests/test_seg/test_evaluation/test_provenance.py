@@ -1,93 +1,11 @@
 from __future__ import annotations
 
-import hashlib
-import json
-
 import pytest
 
 pytest.importorskip("mmseg")
 
-from mmengine import Config
-
-from seg.evaluation.provenance import (
-    Provenance,
-    fingerprint,
-    parse_config,
-    provenance,
-    selection_warning,
-)
-
-TRAINED = dict(
-    protocol="robustnet-r50",
-    source_domain="gta5",
-    train_cfg=dict(max_iters=40000),
-    val_dataloader={"gta5": dict(batch_size=1), "city-2": dict(batch_size=1), "city": {}},
-    default_hooks=dict(checkpoint=dict(type="CheckpointHook", save_best="city/mIoU")),
-    pairs=[(1, 2.5, -3), None, True, {1: "a"}],
-)
-
-
-def checkpoint(iteration: int = 8000, **more: object) -> dict[str, object]:
-    meta = dict(cfg=Config(TRAINED).pretty_text, seed=7, iter=iteration, epoch=0)
-    return dict(meta=meta, state_dict={}, message_hub={"runtime_info": {}}, **more)
-
-
-def test_a_dumped_config_is_read_without_running_it(tmp_path) -> None:
-    assert parse_config(Config(TRAINED).pretty_text) == TRAINED
-    for text in ("import os", "a = open('x')", "a = dict(1)", "a = [b for b in c]", "a ="):
-        with pytest.raises(ValueError, match="dumped config"):
-            parse_config(text)
-    harmful = f"a = __import__('pathlib').Path({str(tmp_path / 'x')!r}).touch()"
-    with pytest.raises(ValueError, match="plain values"):
-        parse_config(harmful)
-    assert not (tmp_path / "x").exists()
-
-
-def test_what_a_checkpoint_says(tmp_path) -> None:
-    (tmp_path / "manifest_train.json").write_text(json.dumps({"world_size": 4}))
-    found = provenance(tmp_path / "iter_8000.pth", checkpoint(optimizer={}))
-    assert found.config == TRAINED and (found.seed, found.iteration) == (7, 8000)
-    assert found.chosen_by is None and found.world_size == 4
-    assert provenance("x.pth", {}) == Provenance()
-    foreign = provenance("x.pth", {"meta": {"cfg": "model = Net()", "seed": "a"}})
-    assert foreign == Provenance()
-
-
-@pytest.mark.parametrize(
-    ("name", "by"),
-    [
-        ("best_city_mIoU_iter_8000.pth", "city/mIoU"),
-        ("best_city-2_boundary_mIoU_iter_8000.pth", "city-2/boundary_mIoU"),
-        ("best_gta5_mIoU_iter_8000-0123abcd.pth", "gta5/mIoU"),
-    ],
-)
-def test_names_of_best_checkpoints(name: str, by: str) -> None:
-    found = provenance(f"/runs/{name}", checkpoint())
-    assert found.chosen_by == by and found.chosen_on == by.partition("/")[0]
-
-
-def test_a_best_checkpoint_without_its_config() -> None:
-    found = provenance("best_night_town_mIoU_iter_5.pth", {"state_dict": {}})
-    assert found.chosen_on == "night_town"
-    odd = provenance("best_of_all.pth", {"state_dict": {}})
-    assert odd.chosen_by == "of_all" and odd.chosen_on is None
-    assert "not recorded" in selection_warning(odd, "x", "gta5")
-
-
-def test_a_renamed_best_checkpoint_is_recognised_by_what_it_holds() -> None:
-    best = "/runs/best_city_mIoU_iter_8000.pth"
-    kept = checkpoint()
-    kept["message_hub"]["runtime_info"] = {"best_ckpt": best, "best_score": 0.4}
-    assert provenance("model_final.pth", kept).chosen_by == "city/mIoU"
-    several = checkpoint()
-    several["message_hub"]["runtime_info"] = {"best_ckpt_gta5/mIoU": best}
-    assert provenance("model_final.pth", several).chosen_by == "gta5/mIoU"
-    # the plain checkpoints of the same run were not chosen
-    later = checkpoint(10000)
-    later["message_hub"]["runtime_info"] = {"best_ckpt": best}
-    assert provenance("iter_10000.pth", later).chosen_by is None
-    kept["optimizer"] = {}
-    assert provenance("iter_8000.pth", kept).chosen_by is None
+from engine.provenance import Provenance
+from seg.evaluation.provenance import selection_warning
 
 
 def test_warnings() -> None:
@@ -97,9 +15,6 @@ def test_warnings() -> None:
     assert "save_best=gta5/mIoU" in text
     assert "may be a target" in selection_warning(on_target, "run/best", None)
     assert selection_warning(on_target, "run/best", "city") is None
+    unknown = Provenance(chosen_by="of_all")
+    assert "not recorded" in selection_warning(unknown, "x", "gta5")
     assert selection_warning(Provenance(), "run/iter_1", "gta5") is None
-
-
-def test_fingerprint(tmp_path) -> None:
-    (tmp_path / "x").write_bytes(b"abc" * 10**6)
-    assert fingerprint(tmp_path / "x") == hashlib.sha256(b"abc" * 10**6).hexdigest()

@@ -10,27 +10,21 @@ pytest.importorskip("mmseg")
 
 from rich.console import Console
 
+from engine.spread import percent
 from seg.evaluation.report import (
     class_table,
     confusion_picture,
     metric_table,
     notes,
-    percent,
     result_table,
 )
-from seg.evaluation.seeds import Spread, aggregate
+from seg.evaluation.seeds import aggregate
 
 
 def printed(table: object) -> str:
     stream = io.StringIO()
     Console(file=stream, width=160).print(table, soft_wrap=True)
     return stream.getvalue()
-
-
-def test_cells() -> None:
-    assert percent(0.38249) == "38.2" and percent(None) == "-"
-    assert percent(Spread(0.382, 0.0041, 3)) == "38.2 ± 0.4 (n=3)"
-    assert percent(Spread(0.382, None, 1)) == "38.2"
 
 
 def test_the_main_table(make_result) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("mmseg")
 
-from seg.evaluation.seeds import Spread, aggregate, by_recipe
+from engine.spread import Spread
+from seg.evaluation.seeds import aggregate, by_recipe
 
 
 def test_mean_and_sample_deviation(make_result) -> None:
