@@ -59,7 +59,7 @@ class LabelSpace:
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = field(hash=False)
     palette: tuple[tuple[int, int, int], ...]
     merges: Mapping[str, str] = field(default_factory=dict, hash=False)
     ignored: frozenset[str] = frozenset()

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "engine": FOUNDATION | {"backbones"},
     "imaging": FOUNDATION | {"engine", "albumentations", "cv2", "torchvision"},
     "cls": FOUNDATION
-    | {"backbones", "engine", "imaging", "albumentations", "matplotlib", "torchvision"},
+    | {"backbones", "engine", "imaging", "matplotlib", "torchvision"},
     "reid": FOUNDATION
     | {"backbones", "engine", "imaging", "cv2", "matplotlib"}
     | {"faiss", "pymilvus", *WEB},  # not everywhere: CONFINED

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from engine.wording import counted
 from seg.registry import DATASETS
 
 from .base import IMAGE_SUFFIXES, SegmentationDataset, keyed
@@ -109,7 +110,7 @@ class GTA5(SegmentationDataset):
 
     def _lists_absent(self, absent: list[str]) -> None:
         text = (
-            f"{self}: {len(absent):,} images of the split are not in the folder images, e.g. "
+            f"{self}: not in the folder images: {counted(len(absent), 'image')} of the split, e.g. "
             f"{', '.join(absent[:5])}"
         )
         if self.missing == "error":

@@ -15,13 +15,13 @@ from PIL import Image
 pytest.importorskip("mmseg")
 
 from seg.label_spaces import IGNORE, UNKNOWN, label_table
-from seg.transforms import loading
 from seg.transforms.loading import (
     LabelError,
     LoadImage,
     LoadLabels,
     UnreadableFileError,
     apply_table,
+    has_unknown,
     image_size,
     read_image,
     read_labels,
@@ -259,28 +259,46 @@ def test_image_size_follows_the_orientation(tmp_path: Path) -> None:
         image_size(tmp_path / "c.jpg")
 
 
-@pytest.mark.parametrize("shape", [(8, 10), (7, 9), (1, 1), (3, 1), (1, 6), (0, 4)])
-@pytest.mark.parametrize("opencv", ["new", "old"])
-def test_the_lookup_equals_indexing(
-    shape: tuple[int, int], opencv: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if opencv == "old":  # without a lookup for 16 bits
-        monkeypatch.setattr(loading, "_pair_table", lambda *_: None)
+@pytest.mark.parametrize("shape", [(8, 10), (7, 9), (1, 1), (3, 1), (1, 6), (0, 4), (33, 67)])
+def test_the_lookup_equals_indexing(shape: tuple[int, int]) -> None:
     ids = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     table = label_table("cityscapes", "cityscapes19")
     before = ids.copy()
     mapped = apply_table(ids, "cityscapes", "cityscapes19")
-    assert mapped.dtype == np.uint8 and mapped.shape == shape
+    assert mapped.dtype == np.uint8 and mapped.shape == shape and mapped.flags.writeable
     assert np.array_equal(mapped, table[ids]) and np.array_equal(ids, before)
-    turned = np.asarray(ids.T)  # not contiguous
-    assert np.array_equal(apply_table(turned, "cityscapes", "cityscapes19"), table[turned])
+    for view in (ids.T, ids[::2], ids[:, 1:]):  # not contiguous
+        assert np.array_equal(apply_table(view, "cityscapes", "cityscapes19"), table[view])
     wide = np.random.default_rng(1).integers(0, 65536, shape, dtype=np.uint16)
-    assert np.array_equal(
-        apply_table(wide, "synthia", "cityscapes19"),
-        label_table("synthia", "cityscapes19")[wide],
-    )
-    expected = np.where(wide < 256, table[wide % 256], UNKNOWN)
-    assert np.array_equal(apply_table(wide, "cityscapes", "cityscapes19"), expected)
+    narrow = wide % 23  # as SYNTHIA's are
+    for many in (wide, narrow):
+        assert np.array_equal(
+            apply_table(many, "synthia", "cityscapes19"),
+            label_table("synthia", "cityscapes19")[many],
+        )
+        expected = np.where(many < 256, table[many % 256], UNKNOWN)
+        assert np.array_equal(apply_table(many, "cityscapes", "cityscapes19"), expected)
+
+
+def test_has_unknown() -> None:
+    labels = np.full((5, 7), IGNORE, np.uint8)
+    assert not has_unknown(labels) and not has_unknown(labels[:0])
+    labels[4, 6] = UNKNOWN
+    assert has_unknown(labels) and has_unknown(labels.T) and not has_unknown(labels[:4])
+
+
+def test_the_lookup_in_place() -> None:
+    table = label_table("cityscapes", "cityscapes19")
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    before = ids.copy()
+    fixed = ids.copy()
+    fixed.setflags(write=False)
+    for kept in (ids[:, ::2], fixed):  # not contiguous, not writeable: left as they are
+        was = kept.copy()
+        mapped = apply_table(kept, "cityscapes", "cityscapes19", in_place=True)
+        assert np.array_equal(mapped, table[was]) and np.array_equal(kept, was)
+    assert apply_table(ids, "cityscapes", "cityscapes19", in_place=True) is ids
+    assert np.array_equal(ids, table[before])
 
 
 def sample(path: Path, source: str = "gta5", **more: object) -> dict[str, object]:
