@@ -35,7 +35,7 @@ QUERIES = 5
 
 STREETS = DEMO / "streets"
 NETWORKS = {"BN": "resnet18_small_streets", "IBN-b": "resnet18_ibn_b_small_streets"}
-ITERATIONS = 300
+ITERATIONS = 150
 PICTURES = 4
 
 

@@ -7,7 +7,7 @@ train_pipeline = [
     dict(type="seg.LoadImage"),
     dict(type="seg.LoadLabels"),
     dict(type="RandomResize", scale=(512, 256), ratio_range=(0.75, 1.5), keep_ratio=True),
-    dict(type="seg.ClassCrop", crop_size=(192, 256), cat_max_ratio=0.75),
+    dict(type="seg.ClassCrop", crop_size=(160, 224), cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackSegInputs"),
 ]
