@@ -7,8 +7,6 @@ null where a number does not exist (a class that does not occur).
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.atomic import write_json
+from engine.results_file import finite, read_entries, with_nan, write_entries
 
 FORMAT = "classification results 1"
 
@@ -147,12 +145,8 @@ class ModelResult:
 
 def write_results(path: str | Path, results: Sequence[ModelResult], **more: Any) -> Path:
     """Write ``results.json``; ``more`` are further facts of the run, e.g. the averages."""
-    content = {
-        "format": FORMAT,
-        "results": [{**_without_nan(asdict(r)), "summary": r.summary()} for r in results],
-        **more,
-    }
-    return write_json(path, content)
+    entries = [{**asdict(result), "summary": result.summary()} for result in results]
+    return write_entries(path, FORMAT, entries, **more)
 
 
 def read_results(path: str | Path) -> list[ModelResult]:
@@ -161,43 +155,16 @@ def read_results(path: str | Path) -> list[ModelResult]:
     Raises:
         FileNotFoundError: no such file. ValueError: it is something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no results at {path}; tools/test_cls.py writes results.json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}")
-        return [_from_plain(entry) for entry in content["results"]]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} does not hold classification results ({error}); expected a results.json that "
-            "tools/test_cls.py wrote"
-        ) from error
-
-
-def finite(value: Any) -> float | None:
-    """A float, or None for None, NaN and infinity."""
-    number = float(value) if value is not None else math.nan
-    return number if math.isfinite(number) else None
+    return read_entries(path, FORMAT, "tools/test_cls.py", _from_plain)
 
 
 def _from_plain(entry: dict[str, Any]) -> ModelResult:
     entry = {key: value for key, value in entry.items() if key != "summary"}
-    domains = {}
-    for name, domain in entry.pop("domains").items():
-        metrics = {k: math.nan if v is None else v for k, v in domain.pop("metrics").items()}
-        domains[name] = DomainResult(metrics=metrics, **domain)
+    domains = {
+        name: DomainResult(**{**domain, "metrics": with_nan(domain["metrics"])})
+        for name, domain in entry.pop("domains").items()
+    }
     return ModelResult(domains=domains, **entry)
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null in its place."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return finite(value) if isinstance(value, float) else value
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.spread import Spread
+from engine.spread import Spread, check_alike
 
 from .results import ModelResult
 
@@ -64,31 +64,19 @@ def aggregate(results: Sequence[ModelResult], name: str | None = None) -> Aggreg
         ValueError: no results, or results that cannot be averaged: of different recipes, domains,
             data or rules, or one checkpoint twice.
     """
-    if not results:
-        raise ValueError("aggregate: expected at least one result")
+    alike: dict[str, Callable[[ModelResult], Any]] = {
+        "recipe": lambda r: r.recipe,
+        "epochs": lambda r: r.epoch,
+        "source domain": lambda r: r.source,
+        "domains": lambda r: sorted(r.domains),
+        "data": lambda r: {k: v.data.get("fingerprint") for k, v in r.domains.items()},
+        "evaluation rules": lambda r: {k: v.rules for k, v in r.domains.items()},
+        "classes": lambda r: {k: v.classes for k, v in r.domains.items()},
+        "metrics": lambda r: {k: sorted(v.metrics) for k, v in r.domains.items()},
+        "appearance shifts": lambda r: {k: v.shift_words for k, v in r.domains.items()},
+    }
+    check_alike(results, alike)
     first = results[0]
-    alike: list[tuple[str, Callable[[ModelResult], Any]]] = [
-        ("recipe", lambda r: r.recipe),
-        ("epochs", lambda r: r.epoch),
-        ("source domain", lambda r: r.source),
-        ("domains", lambda r: sorted(r.domains)),
-        ("data", lambda r: {k: v.data.get("fingerprint") for k, v in r.domains.items()}),
-        ("evaluation rules", lambda r: {k: v.rules for k, v in r.domains.items()}),
-        ("classes", lambda r: {k: v.classes for k, v in r.domains.items()}),
-        ("metrics", lambda r: {k: sorted(v.metrics) for k, v in r.domains.items()}),
-        ("appearance shifts", lambda r: {k: v.shift_words for k, v in r.domains.items()}),
-    ]
-    for result in results[1:]:
-        for what, get in alike:
-            if get(result) != get(first):
-                raise ValueError(
-                    f"cannot average {first.name} and {result.name}: their {what} differ "
-                    f"({_short(get(first))} against {_short(get(result))}); average only runs that "
-                    "differ in their seed"
-                )
-    weights = [r.weights or r.checkpoint for r in results if r.weights or r.checkpoint]
-    if len(set(weights)) != len(weights):
-        raise ValueError("aggregate: the same checkpoint is given twice; give each run once")
     accuracy: dict[str, dict[str, Spread]] = {}
     shifts: dict[str, dict[str, dict[str, Spread]]] = {}
     drops: dict[str, dict[str, Spread]] = {}
@@ -181,8 +169,3 @@ def _shared_name(results: Sequence[ModelResult]) -> str:
         shared = shared[:-1]
     shared = re.sub(r"[_-](seed|s)?\d*$", "", shared)  # of ..._seed0, ..._s0, ...-0
     return shared or Path(results[0].config).stem or results[0].name
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

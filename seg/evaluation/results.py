@@ -7,14 +7,13 @@ null where a number does not exist (a class that does not occur).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.atomic import write_json
+from engine.results_file import finite, read_entries, with_nan, write_entries
 
 FORMAT = "segmentation results 1"
 # of a data set with thousands of images only the worst are worth a line in the file
@@ -65,7 +64,7 @@ class DomainResult:
             boundary_iou=None if boundary is None else _plain(boundary),
             confusion=details["confusion"].tolist(),
             images=[
-                {k: v if isinstance(v, str) else _finite(v) for k, v in image.items()}
+                {k: v if isinstance(v, str) else finite(v) for k, v in image.items()}
                 for image in details["images"][:KEPT_IMAGES]
             ],
             rules={**details["rules"], **({"inference": inference} if inference else {})},
@@ -105,7 +104,7 @@ class ModelResult:
     def value(self, domain: str, metric: str) -> float | None:
         """0..1, or None where this model was not tested on the domain or has no such metric."""
         found = self.domains.get(domain)
-        return None if found is None else _finite(found.metrics.get(metric, math.nan))
+        return None if found is None else finite(found.metrics.get(metric, math.nan))
 
     def mean_over_targets(self, metric: str = "mIoU") -> float | None:
         """None where there is no target, or a number is missing for one."""
@@ -133,27 +132,8 @@ class ModelResult:
 
 def write_results(path: str | Path, results: Sequence[ModelResult], **more: Any) -> Path:
     """Write ``results.json``; ``more`` are further facts of the run, e.g. the aggregates."""
-    content = {
-        "format": FORMAT,
-        "results": [
-            {
-                **{
-                    **asdict(result),
-                    "domains": {
-                        name: {
-                            **asdict(domain),
-                            "metrics": {k: _finite(v) for k, v in domain.metrics.items()},
-                        }
-                        for name, domain in result.domains.items()
-                    },
-                },
-                "summary": result.summary(),
-            }
-            for result in results
-        ],
-        **more,
-    }
-    return write_json(path, content)
+    entries = [{**asdict(result), "summary": result.summary()} for result in results]
+    return write_entries(path, FORMAT, entries, **more)
 
 
 def read_results(path: str | Path) -> list[ModelResult]:
@@ -162,34 +142,17 @@ def read_results(path: str | Path) -> list[ModelResult]:
     Raises:
         FileNotFoundError: no such file. ValueError: it is something else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no results at {path}; tools/test_seg.py writes results.json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}")
-        return [_from_plain(entry) for entry in content["results"]]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} does not hold segmentation results ({error}); expected a results.json that "
-            "tools/test_seg.py wrote"
-        ) from error
+    return read_entries(path, FORMAT, "tools/test_seg.py", _from_plain)
 
 
 def _from_plain(entry: dict[str, Any]) -> ModelResult:
     entry = {key: value for key, value in entry.items() if key != "summary"}
-    domains = {}
-    for name, domain in entry.pop("domains").items():
-        metrics = {k: math.nan if v is None else v for k, v in domain.pop("metrics").items()}
-        domains[name] = DomainResult(metrics=metrics, **domain)
+    domains = {
+        name: DomainResult(**{**domain, "metrics": with_nan(domain["metrics"])})
+        for name, domain in entry.pop("domains").items()
+    }
     return ModelResult(domains=domains, **entry)
 
 
 def _plain(values: Any) -> list[float | None]:
-    return [_finite(v) for v in values]
-
-
-def _finite(value: Any) -> float | None:
-    number = float(value) if value is not None else math.nan
-    return number if math.isfinite(number) else None
+    return [finite(v) for v in values]

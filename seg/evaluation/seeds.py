@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.spread import Spread
+from engine.spread import Spread, check_alike
 
 from .results import ModelResult
 
@@ -52,30 +52,18 @@ def aggregate(results: Sequence[ModelResult], name: str | None = None) -> Aggreg
         ValueError: no results, or results that cannot be averaged: of different protocols or
             deviations from them, other domains, data or rules, or one checkpoint twice.
     """
-    if not results:
-        raise ValueError("aggregate: expected at least one result")
+    alike: dict[str, Callable[[ModelResult], Any]] = {
+        "protocol": lambda r: r.protocol.get("text", "none"),
+        "source domain": lambda r: r.source,
+        "domains": lambda r: sorted(r.domains),
+        "data": lambda r: {k: v.data.get("fingerprint") for k, v in r.domains.items()},
+        "evaluation rules": lambda r: {k: v.rules for k, v in r.domains.items()},
+        "evaluated classes": lambda r: {k: v.evaluated_classes for k, v in r.domains.items()},
+        "classes": lambda r: {k: v.classes for k, v in r.domains.items()},
+        "metrics": lambda r: {k: sorted(v.metrics) for k, v in r.domains.items()},
+    }
+    check_alike(results, alike)
     first = results[0]
-    alike: list[tuple[str, Callable[[ModelResult], Any]]] = [
-        ("protocol", lambda r: r.protocol.get("text", "none")),
-        ("source domain", lambda r: r.source),
-        ("domains", lambda r: sorted(r.domains)),
-        ("data", lambda r: {k: v.data.get("fingerprint") for k, v in r.domains.items()}),
-        ("evaluation rules", lambda r: {k: v.rules for k, v in r.domains.items()}),
-        ("evaluated classes", lambda r: {k: v.evaluated_classes for k, v in r.domains.items()}),
-        ("classes", lambda r: {k: v.classes for k, v in r.domains.items()}),
-        ("metrics", lambda r: {k: sorted(v.metrics) for k, v in r.domains.items()}),
-    ]
-    for result in results[1:]:
-        for what, get in alike:
-            if get(result) != get(first):
-                raise ValueError(
-                    f"cannot average {first.name} and {result.name}: their {what} differ "
-                    f"({_short(get(first))} against {_short(get(result))}); average only runs that "
-                    "differ in their seed"
-                )
-    weights = [r.weights or r.checkpoint for r in results if r.weights or r.checkpoint]
-    if len(set(weights)) != len(weights):
-        raise ValueError("aggregate: the same checkpoint is given twice; give each run once")
     metrics, iou = {}, {}
     for domain, found in first.domains.items():
         metrics[domain] = {
@@ -125,8 +113,3 @@ def _all(values: Any) -> list[float]:
     """The values, or nothing if one of them is missing."""
     found = list(values)
     return [] if any(v is None or math.isnan(v) for v in found) else found
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -7,12 +7,12 @@ held out; the target is tested whole.
 data_root = "data/pacs"
 
 train_pipeline = [
-    dict(type="AntialiasedRandomResizedCrop", size=(96, 96), scale=(0.7, 1.0)),
+    dict(type="AntialiasedRandomResizedCrop", size=(64, 64), scale=(0.7, 1.0)),
     dict(type="HorizontalFlip", p=0.5),
     dict(type="ColorJitter", brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, p=1.0),
     dict(type="ToGray", p=0.1),
 ]
-test_pipeline = [dict(type="AntialiasedResize", height=96, width=96)]
+test_pipeline = [dict(type="AntialiasedResize", height=64, width=64)]
 
 train_dataloader = dict(
     batch_size=32,
