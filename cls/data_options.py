@@ -62,21 +62,6 @@ def set_roots(config: Config, texts: Sequence[str]) -> None:
             dataset["root"] = path
 
 
-def choose_domains(config: Config, names: Sequence[str]) -> None:
-    """Test on these of the config's domains only, in place.
-
-    Raises:
-        ValueError: no domain of that name.
-    """
-    domains = config.test_dataloader
-    if absent := [name for name in names if name not in domains]:
-        raise ValueError(
-            f"--domains: the config tests on {', '.join(domains)}, not on {', '.join(absent)}; "
-            "other data: --target [NAME=][LAYOUT:]PATH"
-        )
-    config.test_dataloader = {name: domains[name] for name in names}
-
-
 def describe_transforms(transforms: Any) -> str:
     """``SmallestMaxSize 256, CenterCrop 224x224``: what a test does to images, in words."""
     if transforms is None:
@@ -86,8 +71,11 @@ def describe_transforms(transforms: Any) -> str:
     return ", ".join(_step(dict(step)) for step in transforms) or "images as they are"
 
 
-def parse_targets(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Several data sets to test on: name -> dataset config without transforms.
+def parse_targets(texts: Sequence[str], option: str = "--target") -> dict[str, dict[str, Any]]:
+    """Several data sets: name -> dataset config without transforms.
+
+    Args:
+        option: that the texts come from, for messages.
 
     Raises:
         ValueError: an unknown layout or split, or two of one name. FileNotFoundError: no such data.
@@ -102,19 +90,19 @@ def parse_targets(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         layout, path = (match["layout"], Path(match["path"])) if match else (None, Path(text))
         if match is None or (layout is not None and layout not in LAYOUTS):
             raise ValueError(
-                f"--target: expected [NAME=][LAYOUT[@PART]:]PATH with a layout of "
+                f"{option}: expected [NAME=][LAYOUT[@PART]:]PATH with a layout of "
                 f"{', '.join(LAYOUTS)}, got {text!r}"
             )
         if not path.exists():
-            raise FileNotFoundError(f"--target: no data at {path} (from {text!r})")
+            raise FileNotFoundError(f"{option}: no data at {path} (from {text!r})")
         layout = layout or recognise_layout(path)
         name = match["name"] or match["part"] or layout
         if name in targets:
             raise ValueError(
-                f"--target: two data sets are called {name!r}; name them, e.g. "
+                f"{option}: two data sets are called {name!r}; name them, e.g. "
                 f"first={targets[name]['root']} second={path}"
             )
-        targets[name] = _dataset(layout, path, match["part"])
+        targets[name] = _dataset(layout, path, match["part"], option)
     return targets
 
 
@@ -148,7 +136,7 @@ def _step(step: dict[str, Any]) -> str:
     return " ".join([name, *shown])
 
 
-def _dataset(layout: str, path: Path, part: str | None) -> dict[str, Any]:
+def _dataset(layout: str, path: Path, part: str | None, option: str) -> dict[str, Any]:
     dataset: dict[str, Any] = {"type": LAYOUTS[layout], "root": str(path)}
     if layout == "domains":
         return {**dataset, "split": "all", **({"domains": part} if part else {})}
@@ -156,7 +144,7 @@ def _dataset(layout: str, path: Path, part: str | None) -> dict[str, Any]:
     known = DATASETS.get(LAYOUTS[layout].removeprefix("cls.")).SPLITS
     if part is not None and part not in known:
         raise ValueError(
-            f"--target: {layout} has the splits {', '.join(splits)}, got {layout}@{part}:{path}"
+            f"{option}: {layout} has the splits {', '.join(splits)}, got {layout}@{part}:{path}"
         )
     split = part or next((split for split in _TESTED if split in splits), splits[0])
     return {**dataset, "split": split}

@@ -234,6 +234,30 @@ def scale_schedule(
                 scheduler[key] = point * length / whole if fraction else share(point)
 
 
+def choose_domains(config: Config, names: Sequence[str]) -> None:
+    """Test on these of the config's domains only, in place.
+
+    Raises:
+        ValueError: no domain of that name.
+    """
+    domains = config.test_dataloader
+    if absent := [name for name in names if name not in domains]:
+        raise ValueError(
+            f"--domains: the config tests on {', '.join(domains)}, not on {', '.join(absent)}; "
+            "other data: --target [NAME=][LAYOUT:]PATH"
+        )
+    config.test_dataloader = {name: domains[name] for name in names}
+
+
+def without_training(config: Config) -> None:
+    """Leave out what only training needs, in place: a test reads no training data."""
+    for key in (
+        *("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
+        *("val_dataloader", "val_cfg", "val_evaluator", "visualizer"),
+    ):
+        config[key] = None
+
+
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a tool: a user's mistake ends in one clear message and exit code 1, not in a traceback.
 

@@ -49,21 +49,6 @@ def set_roots(config: Config, texts: Sequence[str]) -> None:
             dataset["root"] = path
 
 
-def choose_domains(config: Config, names: Sequence[str]) -> None:
-    """Test on these of the config's domains only, in place.
-
-    Raises:
-        ValueError: no domain of that name.
-    """
-    domains = config.test_dataloader
-    if absent := [name for name in names if name not in domains]:
-        raise ValueError(
-            f"--domains: the config tests on {', '.join(domains)}, not on {', '.join(absent)}; "
-            "other data: --target [NAME=][LAYOUT:]PATH"
-        )
-    config.test_dataloader = {name: domains[name] for name in names}
-
-
 def parse_targets(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Several data sets to test on: name -> dataset config without space and pipeline.
 

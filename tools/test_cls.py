@@ -190,7 +190,7 @@ def prepare(args: argparse.Namespace) -> Config:
 
         set_roots(config, args.data)
     if args.domains:
-        from cls.data_options import choose_domains
+        from engine.cli import choose_domains
 
         choose_domains(config, args.domains)
     if args.target:
@@ -214,17 +214,13 @@ def test(
     from cls.evaluation.appearance import choose_shifts, full_float32
     from cls.evaluation.results import ModelResult
     from cls.evaluation.seeds import recipe_digest
-    from engine.cli import build_runner
+    from engine.cli import build_runner, without_training
     from engine.provenance import fingerprint
 
     shifts = []
     if args.appearance is not None:
         shifts = choose_shifts(args.appearance, args.style, clip=args.clip)
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
-        config[key] = None
-    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
-        config[key] = None
-    config.visualizer = None
+    without_training(config)
     config.model.weights = None  # a start for training
     runner = build_runner(config, work_dir=str(work_dir), seed=args.seed)
     tested: list[ModelResult] = []

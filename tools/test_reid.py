@@ -38,7 +38,7 @@ def main() -> None:
     from mmengine.dist import is_main_process
     from rich.console import Console
 
-    from engine.cli import build_runner, load_config
+    from engine.cli import build_runner, load_config, without_training
     from engine.loops import by_domain
     from reid.data_options import parse_targets, trained_on, use_targets
     from reid.evaluation.report import describe_domain, result_table, write_results
@@ -52,11 +52,7 @@ def main() -> None:
     if args.ap is not None:
         config.test_evaluator.ap = args.ap
     config.model.update(num_identities=None, weights=None)  # nothing that only training needs
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
-        config[key] = None
-    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
-        config[key] = None
-    config.visualizer = None
+    without_training(config)
     checkpoint = Path(args.checkpoint)
     work_dir = args.work_dir or str(checkpoint.parent / f"test_{checkpoint.stem}")
     runner = build_runner(config, work_dir=work_dir, seed=args.seed)

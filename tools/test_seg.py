@@ -136,7 +136,7 @@ def prepare(args: argparse.Namespace) -> Config:
 
         set_roots(config, args.data)
     if args.domains:
-        from seg.data_options import choose_domains
+        from engine.cli import choose_domains
 
         choose_domains(config, args.domains)
     if args.target:
@@ -164,7 +164,7 @@ def test(
     from pathlib import Path
 
     from engine.checkpoints import row_names
-    from engine.cli import build_runner
+    from engine.cli import build_runner, without_training
     from engine.loops import by_domain
     from engine.provenance import fingerprint, provenance
     from seg.evaluation.provenance import selection_warning
@@ -177,11 +177,7 @@ def test(
     if config.get("protocol") not in (None, "none"):
         get_protocol(config.protocol)
     whole = deepcopy(config)  # with the training's settings, which the protocol is about
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
-        config[key] = None
-    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
-        config[key] = None
-    config.visualizer = None
+    without_training(config)
     runner = build_runner(config, work_dir=str(work_dir), seed=args.seed)
     source = whole.get("source_domain")
     names = row_names(args.checkpoints)

@@ -8,7 +8,6 @@ import pytest
 from mmengine import Config
 
 from cls.data_options import (
-    choose_domains,
     describe_transforms,
     parse_targets,
     set_roots,
@@ -74,13 +73,6 @@ def test_data_that_cannot_be(config, tmp_path) -> None:
     for text in ("train=/nowhere", "/nowhere"):
         with pytest.raises(FileNotFoundError, match="nothing at /nowhere"):
             set_roots(config, [text])
-
-
-def test_domains(config) -> None:
-    choose_domains(config, ["sketch"])
-    assert list(config.test_dataloader) == ["sketch"]
-    with pytest.raises(ValueError, match="tests on sketch, not on photo"):
-        choose_domains(config, ["photo"])
 
 
 def test_targets(tmp_path) -> None:

@@ -10,10 +10,12 @@ from mmengine import Config
 from engine.cli import (
     build_runner,
     check_keys,
+    choose_domains,
     describe,
     load_config,
     parse_options,
     scale_schedule,
+    without_training,
 )
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,6 +134,23 @@ def test_a_warm_up_never_takes_all_of_a_short_run(epochs, spans) -> None:
     config = Config(dict(train_cfg=dict(max_epochs=30), param_scheduler=[warm_up, cosine]))
     scale_schedule(config, epochs)
     assert [(s.begin, s.end) for s in config.param_scheduler] == spans
+
+
+def test_some_of_the_domains() -> None:
+    domains = {name: dict(batch_size=1) for name in ("gta5", "cityscapes", "bdd100k")}
+    config = Config(dict(test_dataloader=domains))
+    choose_domains(config, ["cityscapes", "gta5"])
+    assert [*config.test_dataloader] == ["cityscapes", "gta5"]
+    with pytest.raises(ValueError, match=r"tests on cityscapes, gta5, not on acdc; .*--target"):
+        choose_domains(config, ["acdc"])
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
+def test_a_test_keeps_what_it_needs_of_a_config(path) -> None:
+    config = load_config(path)
+    without_training(config)
+    assert config.model and config.test_dataloader and config.test_evaluator
+    assert not any(config.get(key) for key in ("train_dataloader", "val_dataloader", "visualizer"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ pytest.importorskip("mmseg")
 from mmengine import Config
 
 from engine.cli import load_config
-from seg.data_options import choose_domains, parse_targets, set_roots, use_targets
+from seg.data_options import parse_targets, set_roots, use_targets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,13 +41,6 @@ def test_roots_that_cannot_be(config, tmp_path) -> None:
         set_roots(config, [f"gtav={tmp_path}"])
     with pytest.raises(FileNotFoundError, match="no folder at"):
         set_roots(config, [f"gta5={tmp_path / 'absent'}"])
-
-
-def test_some_of_the_domains(config) -> None:
-    choose_domains(config, ["cityscapes", "gta5"])
-    assert [*config.test_dataloader] == ["cityscapes", "gta5"]
-    with pytest.raises(ValueError, match=r"tests on cityscapes, gta5, not on acdc; .*--target"):
-        choose_domains(config, ["acdc"])
 
 
 def test_targets_by_layout_name_and_split(tmp_path) -> None:
