@@ -31,7 +31,7 @@ class Classifier(BaseModel):
         mixing: ways to mix the images and labels of a training batch, ``dict(type='MixUp',
             alpha=0.2)`` and ``dict(type='CutMix', alpha=1.0)``; one of them is drawn for a batch.
         weights: a checkpoint for the backbone. A classifier of another number of classes is left
-            out, which the log says; everything else must fit.
+            out, which the log says, and none need be there; everything else must fit.
         data_preprocessor: how images are normalised.
 
     Shape: ``forward(images)`` with (N, 3, H, W) normalised images -> (N, K) float32 logits.
@@ -101,7 +101,7 @@ class Classifier(BaseModel):
 
 
 def load_pretrained(backbone: nn.Module, weights: str) -> None:
-    """Load a checkpoint into a network with a classifier, which may be for other classes.
+    """Load a checkpoint into a network with a classifier, which may be for other classes, or none.
 
     Raises:
         WeightsMismatchError: something other than the classifier does not fit.
@@ -110,7 +110,10 @@ def load_pretrained(backbone: nn.Module, weights: str) -> None:
         load_weights(backbone, weights)
     except WeightsMismatchError as error:
         name = getattr(backbone, "classifier_name", "fc")
-        if not any(key.startswith(f"{name}.") for key in error.report.mismatched):
+        report = error.report
+        theirs = [shapes for key, shapes in report.mismatched.items() if key.startswith(f"{name}.")]
+        absent = not report.unexpected and any(key.startswith(f"{name}.") for key in report.missing)
+        if not theirs and not absent:
             raise
         head = getattr(backbone, name)
         setattr(backbone, name, nn.Identity())  # a classifier that is not there need not fit
@@ -118,8 +121,11 @@ def load_pretrained(backbone: nn.Module, weights: str) -> None:
             load_weights(backbone, weights)
         finally:
             setattr(backbone, name, head)
-        (_, theirs), *_ = error.report.mismatched.values()
         logger.warning(
-            "%s: its classifier of %d classes is left out; this one, of %d, starts anew",
-            *(weights, theirs[0], head.out_features),
+            "%s: %s; this one, of %d, starts anew",
+            weights,
+            f"its classifier of {theirs[0][1][0]} classes is left out"
+            if theirs
+            else "it has no classifier",
+            head.out_features,
         )

@@ -26,8 +26,7 @@ MAY_IMPORT = {
     "backbones": FOUNDATION | {"triton"},
     "engine": FOUNDATION | {"backbones"},
     "imaging": FOUNDATION | {"engine", "albumentations", "cv2", "torchvision"},
-    "cls": FOUNDATION
-    | {"backbones", "engine", "imaging", "matplotlib", "torchvision"},
+    "cls": FOUNDATION | {"backbones", "engine", "imaging", "matplotlib", "torchvision"},
     "reid": FOUNDATION
     | {"backbones", "engine", "imaging", "cv2", "matplotlib"}
     | {"faiss", "pymilvus", *WEB},  # not everywhere: CONFINED

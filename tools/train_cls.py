@@ -48,7 +48,7 @@ def main() -> None:
 
     from cls.data_options import parse_targets, set_roots
     from cls.evaluation.report import summary_table
-    from cls.training_data import check_classes, train_on
+    from cls.training_data import check_classes, check_sizes, check_training, train_on
     from engine.cli import build_runner, load_config, scale_schedule
     from engine.loops import by_domain
 
@@ -59,7 +59,7 @@ def main() -> None:
         )
     set_roots(config, args.data)
     if args.own:
-        ((name, dataset),) = parse_targets([args.own]).items()
+        ((name, dataset),) = parse_targets([args.own], "--own").items()
         train_on(config, name, dataset)
     if args.epochs is not None:
         scale_schedule(config, args.epochs)
@@ -71,6 +71,9 @@ def main() -> None:
         hint = "" if args.data or args.own else "; say where yours lie with --data PATH"
         raise FileNotFoundError(f"{error}{hint}") from error
     runner = build_runner(config, work_dir=args.work_dir, seed=args.seed, resume=args.resume)
+    check_training(runner)
+    if args.own:
+        check_sizes(runner)
     runner.train()
     if not is_main_process():
         return

@@ -1,6 +1,6 @@
 """ResNet-20 (thin) on CIFAR-10 in 30 epochs.
 
-The norm is an option: `--cfg-options model.backbone.norm=bin` (bn, in, bin, sn, gn, ...).
+The norm is an option: `--cfg-options model.backbone.norm=bin` (bn, in, ln, bin, sn).
 """
 
 _base_ = [

@@ -1,6 +1,8 @@
 """BIN on Office-Home's four domains mixed, tested on each (Nam and Kim 2018, table 3).
 
-Hyper-parameters were not published; give ImageNet weights with --weights.
+Hyper-parameters were not published. --weights takes those of a BIN network on ImageNet; to start
+from a plain ResNet-18, write such a file with `backbones.init_from_plain` (gates of 1: the same
+function).
 """
 
 _base_ = [

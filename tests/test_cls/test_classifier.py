@@ -89,6 +89,18 @@ def test_pretrained_weights_of_the_same_and_of_other_classes(tmp_path, caplog, c
     assert ("starts anew" in caplog.text) is (classes != 5)
 
 
+def test_pretrained_weights_without_a_classifier(tmp_path, caplog) -> None:
+    other = create_model("cifar_resnet8_bn", num_classes=0)
+    torch.save(other.state_dict(), tmp_path / "a.pth")
+    model = create_model("cifar_resnet8_bn", num_classes=5)
+    head = model.fc.weight.clone()
+    with caplog.at_level(logging.WARNING):
+        load_pretrained(model, str(tmp_path / "a.pth"))
+    assert torch.equal(model.conv1.weight, other.conv1.weight)
+    assert torch.equal(model.fc.weight, head)
+    assert "it has no classifier; this one, of 5, starts anew" in caplog.text
+
+
 def test_pretrained_weights_of_another_network_are_refused(tmp_path) -> None:
     torch.save(create_model("cifar_resnet14_bn", num_classes=7).state_dict(), tmp_path / "a.pth")
     model = create_model("cifar_resnet8_bn", num_classes=5)

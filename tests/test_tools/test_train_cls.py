@@ -161,7 +161,18 @@ def test_pretrained_weights_for_other_classes(shapes, trained, tool, tmp_path) -
         (["--data", "/no/such/data"], "/no/such/data"),
         (["--data", "nothing={shapes}/data"], "no data 'nothing'"),
         (["--data", "{shapes}/data", "--own", "{shapes}/data"], "not both"),
-        (["--own", "/no/such/data"], "/no/such/data"),
+        (["--own", "/no/such/data"], "--own: no data at /no/such/data"),
+        (["--cfg-options", "train_dataloader.batch_size=64"], "do not fill a batch of 64"),
+        (
+            [
+                "--own",
+                "{shapes}/data/photo",
+                "--cfg-options",
+                "train_dataloader.dataset.transforms="
+                "[{{'type':'RandomCrop','height':8,'width':8}}]",
+            ],
+            "tests on images as they are",
+        ),
         (["--weights", "nowhere.pth"], "nowhere.pth"),
         (["--resume", "nowhere.pth"], "no checkpoint at nowhere.pth"),
         (["--epochs", "0"], "expected 1 or more"),
