@@ -65,6 +65,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def forget_runs() -> None:
+    """Loggers and the like are named by the second of their start: one run must not write to the
+    streams of another that began in the same second of this process."""
+    for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
+        kind._instance_dict.clear()
+
+
 @pytest.fixture
 def tool(monkeypatch, capfd) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """``tool("train_reid", *arguments)`` -> exit code, stdout, stderr; runs in this process."""
@@ -83,9 +90,7 @@ def tool(monkeypatch, capfd) -> Iterator[Callable[..., tuple[int, str, str]]]:
         return int(caught.value.code or 0), out, err
 
     yield run
-    # named by the second of their start: the next test must not write to this one's streams
-    for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
-        kind._instance_dict.clear()
+    forget_runs()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from backbones.checkpoint import read_checkpoint
+from tests.test_tools.conftest import forget_runs
 
 ROOT = Path(__file__).parent.parent.parent
 CLASSES = {"blob": (40, 200, 60), "leaf": (60, 60, 210), "sky": (220, 170, 40)}
@@ -78,6 +79,7 @@ def runs(blobs, tool) -> list[Path]:
 
             config = load_config(blobs / "toy.py")
             build_runner(config, work_dir=str(file.parent), seed=seed).train()
+            forget_runs()
     return files
 
 
