@@ -66,9 +66,10 @@ def main() -> None:
     if args.weights:
         config.model.weights = args.weights
     try:
-        check_classes(config)
+        if not args.own:  # whose classes were counted
+            check_classes(config)
     except FileNotFoundError as error:
-        hint = "" if args.data or args.own else "; say where yours lie with --data PATH"
+        hint = "" if args.data else "; say where yours lie with --data PATH"
         raise FileNotFoundError(f"{error}{hint}") from error
     runner = build_runner(config, work_dir=args.work_dir, seed=args.seed, resume=args.resume)
     check_training(runner)

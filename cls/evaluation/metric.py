@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
+
+from engine.main_process import on_main_process
 
 from ..registry import METRICS
 from .counting import (
@@ -89,17 +91,7 @@ class ClassificationMetric(BaseMetric):
         """
         shares: list[Share] = [part for s in all_gather_object(self.results) for part in s]
         self.results.clear()
-        payload: list[Any] = [None]
-        if is_main_process():
-            try:
-                payload = [self.compute_metrics(shares, size)]
-            except (ValueError, RuntimeError) as error:  # the other processes wait for an answer
-                payload = [error]
-        broadcast_object_list(payload)
-        if isinstance(payload[0], Exception):
-            raise payload[0]
-        metrics: dict[str, float] = payload[0]
-        return metrics
+        return on_main_process(lambda: self.compute_metrics(shares, size))
 
     def compute_metrics(self, results: list[Any], size: int | None = None) -> dict[str, float]:
         if not results:

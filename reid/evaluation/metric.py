@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
+
+from engine.main_process import on_main_process
 
 from ..registry import METRICS
 from .ranking import evaluate_ranking
@@ -52,12 +54,7 @@ class RankingMetric(BaseMetric):
         """
         parts = [part for share in all_gather_object(self.results) for part in share]
         self.results.clear()
-        payload: list[Any] = [None]
-        if is_main_process():
-            payload = [self.compute_metrics(parts, size)]
-        broadcast_object_list(payload)
-        metrics: dict[str, float] = payload[0]
-        return metrics
+        return on_main_process(lambda: self.compute_metrics(parts, size))
 
     def compute_metrics(self, results: list[Any], size: int | None = None) -> dict[str, float]:
         features, index, pids, camids = (np.concatenate(c) for c in zip(*results, strict=True))

@@ -12,8 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
+
+from engine.main_process import on_main_process
 
 from ..registry import METRICS
 from .boundary import BoundaryCounts
@@ -138,17 +140,7 @@ class SegmentationMetric(BaseMetric):
         """
         own, self._share = self._share or self._new_share(), None
         shares = all_gather_object(own)
-        payload: list[Any] = [None]
-        if is_main_process():
-            try:
-                payload = [self._combine(shares, size)]
-            except (ValueError, RuntimeError) as error:  # the other processes wait for an answer
-                payload = [error]
-        broadcast_object_list(payload)
-        if isinstance(payload[0], Exception):
-            raise payload[0]
-        metrics: dict[str, float] = payload[0]
-        return metrics
+        return on_main_process(lambda: self._combine(shares, size))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         raise NotImplementedError("results are counted as they come: call evaluate")
