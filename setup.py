@@ -52,6 +52,8 @@ INSTALL_REQUIRES = [
     "tqdm",
     "rich",
     "matplotlib",
+    "scipy",
+    "scikit-learn",
     "tensorboard",
     *FAISS_CHOICES[FAISS],
 ]
@@ -71,10 +73,15 @@ EXTRAS_REQUIRE = {
     "timm": ["timm"],
     # To write ONNX files (torch.onnx.export asks for the first two) and to run them.
     "export": ["onnx", "onnxscript", "onnxruntime"],
+    # Its losses and miners in configs of re-ID.
+    "metric-learning": ["pytorch-metric-learning"],
+    # Features as Parquet files.
+    "parquet": ["pyarrow"],
 }
 # Tests of what an extra brings are skipped without it: dev has all of them but seg, the largest.
-EXTRAS_REQUIRE["dev"] = ["pytest>=8", "ruff", "mypy", "scipy"]
-EXTRAS_REQUIRE["dev"] += EXTRAS_REQUIRE["timm"] + EXTRAS_REQUIRE["export"]
+EXTRAS_REQUIRE["dev"] = ["pytest>=8", "ruff", "mypy"]
+for extra in ("timm", "export", "metric-learning", "parquet"):
+    EXTRAS_REQUIRE["dev"] += EXTRAS_REQUIRE[extra]
 # Everything that can be installed together: not gpu, which excludes faiss-cpu.
 EXTRAS_REQUIRE["all"] = EXTRAS_REQUIRE["seg"] + EXTRAS_REQUIRE["dev"]
 

@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "imaging": FOUNDATION | {"engine", "albumentations", "cv2", "torchvision"},
     "cls": FOUNDATION | {"backbones", "engine", "imaging", "matplotlib", "torchvision"},
     "reid": FOUNDATION
-    | {"backbones", "engine", "imaging", "cv2", "matplotlib"}
-    | {"faiss", "pymilvus", *WEB},  # not everywhere: CONFINED
+    | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "scipy", "sklearn"}
+    | {"faiss", "pymilvus", "pyarrow", "pytorch_metric_learning", *WEB}  # not everywhere: CONFINED
+    | {"onnx", "onnxruntime", "onnxscript"},
     "seg": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
     | {"PIL", "scipy", "stringzilla"}
@@ -41,7 +42,12 @@ CONFINED = {
     "faiss": ("reid/gallery/", "reid/evaluation/neighbours.py"),
     "pymilvus": ("reid/gallery/milvus.py",),
     "timm": ("seg/models/frozen_vit.py",),
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), ("seg/export.py",)),
+    "pyarrow": ("reid/features.py",),
+    "pytorch_metric_learning": ("reid/losses/metric_learning.py",),
+    "sklearn": ("reid/evaluation/embedding_map.py",),
+    **dict.fromkeys(
+        ("onnx", "onnxruntime", "onnxscript"), ("seg/export.py", "reid/export.py", "engine/onnx")
+    ),
     **dict.fromkeys(WEB, ("reid/service/",)),
 }
 
@@ -53,6 +59,8 @@ NEVER_INSIDE_REID = {
     "evaluation": {"models", "losses", "inference", "service"},
     "gallery": {"datasets", "models", "losses", "inference", "service"},
     "inference": {"service"},
+    "export": {"service", "gallery"},
+    "features": {"models", "losses", "inference", "service", "gallery"},
 }
 
 # A dotted type in a config begins with one of these.
@@ -65,6 +73,8 @@ DISTRIBUTION = {
     "cv2": "opencv-python-headless",
     "faiss": "faiss-cpu",
     "PIL": "pillow",
+    "pytorch_metric_learning": "pytorch-metric-learning",
+    "sklearn": "scikit-learn",
     "mmengine": "onedl-mmengine",
     "mmcv": "onedl-mmcv",
     "mmseg": "onedl-mmsegmentation",
@@ -73,7 +83,7 @@ DISTRIBUTION = {
 
 # Importing one of these costs more than answering --help should.
 HEAVY = {"torch", "torchvision", "mmengine", "mmcv", "mmseg", "cv2", "faiss", "albumentations"}
-HEAVY |= {"scipy", "matplotlib"}
+HEAVY |= {"scipy", "sklearn", "matplotlib", "pyarrow", "onnx", "onnxruntime"}
 
 Violations = Iterator[tuple[int, str]]
 
