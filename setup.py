@@ -94,7 +94,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=PACKAGES,
-    package_data={"backbones.norm": ["*.cpp"]},  # compiled at the first use
+    package_data={  # compiled at the first use
+        "backbones.norm": ["*.cpp"],
+        "reid.evaluation": ["*.cpp"],
+    },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

@@ -110,8 +110,12 @@ def _without_surroundings(value: Tensor) -> Tensor:
 
 # ------------------------------------------------------------------ the state dict in a checkpoint
 
-# 'ict' is the end of 'state_dict': early IBN-Net files cut "module." off this key too.
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "ict", "params")
+# 'ict' is the end of 'state_dict': early IBN-Net files cut "module." off this key too. Of a
+# self-distillation (DINO, CION) the teacher is what its authors use.
+_CONTAINERS = (
+    *("state_dict", "model_state_dict", "model", "net", "network", "ict", "params"),
+    "teacher",
+)
 
 
 def find_state_dict(

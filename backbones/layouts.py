@@ -103,6 +103,16 @@ def _subtree(prefix: str, origin: str, **others: str) -> KeyRule:
     return KeyRule(f"only '{prefix}' taken ({origin})", applies, rename)
 
 
+def _aside(pattern: str, name: str, why: str) -> KeyRule:
+    """Keys that no network has, and none needs."""
+    found = re.compile(pattern).search
+
+    def applies(keys: Collection[str], model_keys: Collection[str]) -> bool:
+        return any(map(found, keys)) and not any(map(found, model_keys))
+
+    return KeyRule(name, applies, lambda key: None if found(key) else key, why_aside=why)
+
+
 _Replacement = str | Callable[[re.Match[str]], str]
 
 
@@ -177,6 +187,11 @@ RULES: list[KeyRule] = [
     _subtree("backbone.", "the backbone of a larger model", fc="head.fc"),
     _subtree("base.", "the backbone of a re-ID baseline"),
     _subtree("encoder_q.", "the query encoder of MoCo"),
+    _aside(
+        r"^(?:fc\.\d|fc[12]|embed_fc)\.(?:weight|bias)$",
+        "projection heads left aside (MoCo, LUPerson)",
+        "projection heads of a pretraining",
+    ),
     _pattern(
         "DenseNet 'norm.1' -> 'norm1'",
         (r"(denselayer\d+\.(?:norm|relu|conv))\.(\d+)\.", r"\1\2."),
@@ -347,7 +362,8 @@ def _densenet_old(key: str, architecture: Architecture) -> str:
 
 
 _RESNETS = ("ResNet", "ResNeXt", "SE-ResNet", "SE-ResNeXt")
-_FAMILIES = (*_RESNETS, "pre-activation ResNet", "CIFAR-ResNet", "DenseNet")
+_NON_LOCAL = tuple(f"non-local {family}" for family in _RESNETS)
+_FAMILIES = (*_RESNETS, *_NON_LOCAL, "pre-activation ResNet", "CIFAR-ResNet", "DenseNet")
 _NORMS = (PLAIN, IBN_A, IBN_B, BIN, SN, SN_WITHOUT_BN, ILM, ILM_GN, ILM_IN_LN, STATELESS)
 _ANY_STEM = ("7x7", "3x3", "deep")
 
@@ -393,7 +409,8 @@ LAYOUTS: dict[str, Layout] = {
         (PLAIN, ILM, ILM_GN, ILM_IN_LN), ("7x7", "3x3"), rename=_ilm, container="net",
     ),
     "fastreid": Layout(
-        "fast-reid, the backbone of a model; no classifier", _RESNETS, (PLAIN, IBN_A),
+        "fast-reid, the backbone of a model; no classifier", (*_RESNETS, *_NON_LOCAL),
+        (PLAIN, IBN_A),
         rename=_below("backbone."), container="model",
     ),
     "strong_baseline": Layout(

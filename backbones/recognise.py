@@ -59,7 +59,8 @@ class Architecture:
 
     family: str
     """``ResNet``, ``pre-activation ResNet``, ``CIFAR-ResNet`` (three stages), ``ResNeXt``,
-    ``SE-ResNet``, ``SE-ResNeXt`` or ``DenseNet``."""
+    ``SE-ResNet``, ``SE-ResNeXt``, one of these four with ``non-local`` before it, or
+    ``DenseNet``."""
     depth: str
     """The usual number, or the blocks of each stage if that is not a usual one."""
     norm: str
@@ -90,6 +91,8 @@ class Architecture:
             return f"{name}_basic" if name and depth != self.depth else name
         suffix = _SUFFIXES.get(self.norm)
         if suffix is None or depth != self.depth:
+            return ""
+        if self.family.startswith("non-local"):
             return ""
         if self.family == "pre-activation ResNet":
             return f"resnet{depth}_snv2" if self.norm == SN else ""
@@ -127,6 +130,8 @@ def _resnet(shapes: Mapping[str, Shape], stages: Shape) -> Architecture:
     else:
         squeeze = any(re.search(r"\.se(_layer)?\.", key) for key in shapes)
         family = ("SE-" if squeeze else "") + ("ResNeXt" if grouped else "ResNet")
+        if _matches(shapes, r"NL_\d\.\d+\.g\.weight"):
+            family = f"non-local {family}"
     depth_name = _RESNET_DEPTHS.get((stages, bottlenecks), str(stages))
     return Architecture(family, depth_name, norm, stem, bottlenecks)
 

@@ -1,10 +1,11 @@
-"""One ResNet: depth, norm, IBN-a and IBN-b, SE, groups, stem, pre-activation are arguments.
+"""One ResNet: depth, norm, IBN, SE, groups, stem, pre-activation, non-local are arguments.
 
 Papers: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
 https://arxiv.org/abs/1512.03385; IBN-a and IBN-b: Pan et al., ECCV 2018,
 https://arxiv.org/abs/1807.09441; the networks of SN: Luo et al., ICLR 2019,
 https://arxiv.org/abs/1806.10779; those of ILM: Jia et al., CVPR 2019,
-https://arxiv.org/abs/1904.03516. The blocks and their papers stand in ``blocks.py``.
+https://arxiv.org/abs/1904.03516. The blocks and their papers stand in ``blocks.py`` and
+``non_local.py``.
 
 Parameter names are always torchvision's, where shapes are, too: the norms of SN's networks are
 ``bn1`` and not ``sn1``, shortcuts are ``downsample``, the classifier is ``fc``. Deviation from the
@@ -29,6 +30,7 @@ from .blocks import (
     conv3x3,
     make_stage,
 )
+from .non_local import NonLocal
 from .norm import build_norm, norm_relu
 from .registry import MODELS
 
@@ -64,6 +66,9 @@ class ResNet(Backbone):
             ILM-Norm the 3x3-stem networks of depth 50 and 152 are built of basic blocks by
             mistake (50 equals 34); ``block="basic"`` gives those.
         last_gamma: the weight of each block's last norm starts at 0 (SN's networks v1).
+        non_local: how many of the last blocks of each stage a non-local block follows; AGW's
+            ResNet-50 has ``(0, 2, 3, 0)``. New ones are the identity. They are called NL_1 to NL_4.
+        non_local_channels: inside of them; None is half of the map's.
         dropout: share of the pooled features that training drops before the classifier.
         strides, dilations: of the four stages; a stage's first block takes the stride, all its
             blocks the dilation. Output stride 16 is ``strides=(1, 2, 2, 1)`` with
@@ -96,6 +101,8 @@ class ResNet(Backbone):
         preact: bool = False,
         block: BlockName | None = None,
         last_gamma: bool = False,
+        non_local: Sequence[int] = (0, 0, 0, 0),
+        non_local_channels: int | None = None,
         dropout: float = 0.0,
         strides: Sequence[int] = (1, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1),
@@ -117,7 +124,8 @@ class ResNet(Backbone):
         _check_choices(depth, ibn, stem, block, strides, dilations, dropout)
         block_name, num_blocks = ARCHITECTURES[depth]
         block_name = block or block_name
-        _check_block(block_name, groups, base_width, preact, ibn, se, last_gamma)
+        _check_block(block_name, groups, base_width, preact, ibn, se, last_gamma, any(non_local))
+        _check_non_local(non_local, num_blocks)
         strides = (*strides[:3], strides[3] if last_stride is None else last_stride)
         self.depth, self.ibn, self.preact = depth, ibn, preact
 
@@ -160,6 +168,11 @@ class ResNet(Backbone):
         reset_convolutions(self)
         if last_gamma:
             _zero_last_weights(self)
+        for stage, count in enumerate(non_local):  # after reset_convolutions: theirs are torch's
+            if count:
+                width = channels[stage + 1]
+                added = [NonLocal(width, non_local_channels, norm) for _ in range(count)]
+                self.add_module(f"NL_{stage + 1}", nn.ModuleList(added))
         first = 4 if stem == "7x7" else 1
         self._finish(channels[1:], [first * math.prod(strides[: i + 1]) for i in range(4)])
 
@@ -168,7 +181,14 @@ class ResNet(Backbone):
         return stem
 
     def _stage(self, x: Tensor, index: int) -> Tensor:
-        x = getattr(self, f"layer{index + 1}")(x)
+        layer, added = getattr(self, f"layer{index + 1}"), getattr(self, f"NL_{index + 1}", ())
+        if added:
+            plain = len(layer) - len(added)
+            x = layer[:plain](x)
+            for block, non_local in zip(layer[plain:], added, strict=True):
+                x = non_local(block(x))
+        else:
+            x = layer(x)
         return norm_relu(self.bn_out, x) if self.preact and index == 3 else x
 
     def _classify(self, x: Tensor) -> Tensor:
@@ -177,6 +197,8 @@ class ResNet(Backbone):
 
     def _parts(self, stage: int) -> Iterable[nn.Module]:
         names = ["conv1", "bn1"] if stage == 0 else [f"layer{stage}"]
+        if hasattr(self, f"NL_{stage}"):
+            names.append(f"NL_{stage}")
         if self.preact and stage == 4:
             names.append("bn_out")
         return [getattr(self, name) for name in names]
@@ -249,6 +271,7 @@ def _check_block(
     ibn: str | None,
     se: bool,
     last_gamma: bool,
+    non_local: bool,
 ) -> None:
     grouped = (groups, base_width) != (1, 64)
     if grouped and block == "basic":
@@ -261,8 +284,20 @@ def _check_block(
             f"ResNet: groups and base_width are 1 or more, got {groups} and {base_width}"
         )
     other = {"ibn": ibn, "se": se, "groups": grouped, "last_gamma": last_gamma}
+    other["non_local"] = non_local
     refused = [name for name, given in other.items() if given]
     if preact and refused:
         raise ValueError(
             f"ResNet: the pre-activation network has no {', '.join(refused)}; use preact=False"
+        )
+
+
+def _check_non_local(non_local: Sequence[int], num_blocks: Sequence[int]) -> None:
+    fits = len(non_local) == 4 and all(
+        0 <= n <= blocks for n, blocks in zip(non_local, num_blocks, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"ResNet: non_local counts blocks of the four stages, at most {tuple(num_blocks)}, "
+            f"got {tuple(non_local)}"
         )

@@ -129,9 +129,10 @@ def load_weights(
 ) -> LoadReport:
     """Copy weights into ``model``, in place.
 
-    Two differences are tolerated (and reported) even when strict: a checkpoint without the batch
-    counters that old torch versions did not have, and the classifier of a checkpoint when the
-    model has none.
+    Three differences are tolerated (and reported) even when strict: a checkpoint without the batch
+    counters that old torch versions did not have, the classifier of a checkpoint when the model
+    has none, and non-local blocks of the model of which the checkpoint has none at all (they stay
+    as they are, new ones the identity).
 
     Args:
         model: any network; its device and dtype stay as they are.
@@ -331,6 +332,9 @@ def _compare(
         if leaf == "num_batches_tracked" and f"{norm}.running_mean" in loaded:
             tolerated[key] = "the checkpoint is older than batch counters"
     tolerated |= superfluous_classifier(model, unexpected)
+    if not any(key.startswith("NL_") for key in checkpoint):
+        added = (key for key in missing if key.startswith("NL_"))
+        tolerated |= dict.fromkeys(added, "non-local blocks stay as they are")
     found = replace(
         report,
         loaded=loaded,
@@ -354,16 +358,13 @@ def _diagnose(
     model: Mapping[str, Shape], checkpoint: Mapping[str, Shape], report: LoadReport
 ) -> tuple[str, ...]:
     """Sentences on what is probably wrong; empty if nothing is recognised."""
+    if any(key.startswith("NL_") for key in report.unexpected):
+        return (_non_local_remedy(checkpoint),)
     ours, theirs = recognise(model), recognise(checkpoint)
     if ours and theirs and ours != theirs:
         return (f"this looks like {theirs}; the model is {ours}.{_remedy(ours, theirs)}",)
     if classifier := classifier_diagnosis(report):
         return (classifier,)
-    if any(key.startswith("NL_") for key in report.unexpected):
-        return (
-            "the checkpoint's network has non-local blocks (NL_...), which ours has not; use one "
-            "that was trained without (fast-reid: MODEL.BACKBONE.WITH_NL False).",
-        )
     inside = _prefix_that_fits(checkpoint, model)
     if inside:
         return (f"the keys are those of a part of the model: load into model.{inside}.",)
@@ -371,6 +372,19 @@ def _diagnose(
     if outside:
         return (f"the model's keys stand under {outside!r} in the checkpoint: pass that part.",)
     return ()
+
+
+def _non_local_remedy(checkpoint: Mapping[str, Shape]) -> str:
+    """How to build the network whose non-local blocks the checkpoint has."""
+    shapes = {key: shape for key, shape in checkpoint.items() if key.startswith("NL_")}
+    blocks = {key.split(".g.")[0]: s for key, s in shapes.items() if key.endswith(".g.weight")}
+    counts = tuple(sum(b.startswith(f"NL_{stage}.") for b in blocks) for stage in range(1, 5))
+    widths = {shape[0] for shape in blocks.values()}
+    inner = widths.pop() if len(widths) == 1 else None  # None: half of the map's channels
+    return (
+        "the checkpoint's network has non-local blocks (NL_...) that the model has not; create the "
+        f"model with non_local={counts}, non_local_channels={inner}."
+    )
 
 
 def _remedy(ours: Architecture, theirs: Architecture) -> str:

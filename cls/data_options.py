@@ -62,15 +62,6 @@ def set_roots(config: Config, texts: Sequence[str]) -> None:
             dataset["root"] = path
 
 
-def describe_transforms(transforms: Any) -> str:
-    """``SmallestMaxSize 256, CenterCrop 224x224``: what a test does to images, in words."""
-    if transforms is None:
-        return "images as they are"
-    if not isinstance(transforms, list | tuple):
-        return f"images by {getattr(transforms, '__name__', type(transforms).__name__)}"
-    return ", ".join(_step(dict(step)) for step in transforms) or "images as they are"
-
-
 def parse_targets(texts: Sequence[str], option: str = "--target") -> dict[str, dict[str, Any]]:
     """Several data sets: name -> dataset config without transforms.
 
@@ -125,15 +116,6 @@ def use_targets(config: Config, targets: Mapping[str, Mapping[str, Any]]) -> Non
     config.test_dataloader = loaders
     if config.get("val_dataloader") is not None:
         config.val_dataloader = loaders
-
-
-def _step(step: dict[str, Any]) -> str:
-    name = str(step.pop("type"))
-    if "height" in step and "width" in step:
-        return f"{name} {step['height']}x{step['width']}"
-    sizes = [step[key] for key in ("size", "max_size", "padding") if key in step]
-    shown = ["x".join(map(str, s)) if isinstance(s, list | tuple) else str(s) for s in sizes]
-    return " ".join([name, *shown])
 
 
 def _dataset(layout: str, path: Path, part: str | None, option: str) -> dict[str, Any]:

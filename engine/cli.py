@@ -322,7 +322,7 @@ def _registered(description: str) -> list[str]:
 
     name = description.rpartition("::")[2]
     names: set[str] = set()
-    for room in ("backbones", "engine", "cls", "reid", "seg", "mmengine"):
+    for room in ("backbones", "engine", "imaging", "cls", "reid", "seg", "mmengine"):
         try:
             registries = vars(import_module(f"{room}.registry"))
         except ImportError:

@@ -184,6 +184,8 @@ class ManifestHook(Hook):
         if not is_main_process():
             return
         meta = {name: dict(getattr(v.dataset, "metainfo", {})) for name, v in loaders.items()}
+        for of_data in meta.values():
+            of_data.pop("trials", None)  # arrays of positions, which the data's protocol repeats
         evaluator = runner.cfg.get("test_evaluator" if stage == "test" else "val_evaluator")
         manifest = collect_manifest(
             config=runner.cfg.pretty_text,

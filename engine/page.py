@@ -31,6 +31,7 @@ td.text, th.text { text-align: left; white-space: normal; overflow-wrap: anywher
 figure { margin: .75rem 0; } figcaption { color: var(--faint); font-size: .875rem;
   overflow-wrap: anywhere; }
 img { max-width: 100%; height: auto; border-radius: 4px; background: #fff; }
+.wide > img { max-width: none; }
 details > summary { cursor: pointer; padding: .3rem 0; color: var(--accent); }
 """
 
@@ -76,12 +77,28 @@ def table(
     )
 
 
-def embedded_image(data: bytes, kind: str, alternative: str) -> str:
-    """An image as a part of the page; ``kind`` is 'png' or 'jpeg'."""
+def remarks(lines: Sequence[str]) -> str:
+    """What belongs under a table, as a list; lines that begin with 'warning' or 'not comparable'
+    stand out."""
+    items = []
+    for line in lines:
+        loud = line.startswith(("warning", "not comparable"))
+        items.append(f"<li{' class=alarm' if loud else ''}>{escape(line)}</li>")
+    return f'<ul class="faint">{"".join(items)}</ul>'
+
+
+def embedded_image(data: bytes, kind: str, alternative: str, *, scrolls: bool = False) -> str:
+    """An image as a part of the page.
+
+    Args:
+        kind: 'png' or 'jpeg'.
+        scrolls: a narrow screen shows it in its own size and scrolls, instead of making it smaller.
+    """
     encoded = base64.b64encode(data).decode()
-    return (
+    shown = (
         f'<img loading="lazy" alt="{escape(alternative)}" src="data:image/{kind};base64,{encoded}">'
     )
+    return f'<div class="wide">{shown}</div>' if scrolls else shown
 
 
 def short_path(path: str) -> str:

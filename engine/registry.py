@@ -10,7 +10,12 @@ HOOKS = Registry(
     "hook",
     parent=_root.HOOKS,
     scope="engine",
-    locations=["engine.hooks", "engine.calibration_hook"],
+    locations=[
+        "engine.hooks",
+        "engine.calibration_hook",
+        "engine.averaging_hook",
+        "engine.freeze_hook",
+    ],
 )
 OPTIM_WRAPPERS = Registry(
     "optim_wrapper",

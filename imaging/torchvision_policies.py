@@ -1,8 +1,10 @@
-"""AutoAugment, RandAugment and TrivialAugment, as torchvision does them.
+"""AutoAugment, RandAugment, TrivialAugment and AugMix, as torchvision does them.
 
 Cubuk et al., "AutoAugment", CVPR 2019, https://arxiv.org/abs/1805.09501;
 Cubuk et al., "RandAugment", NeurIPS 2020, https://arxiv.org/abs/1909.13719;
-Müller and Hutter, "TrivialAugment", ICCV 2021, https://arxiv.org/abs/2103.10158.
+Müller and Hutter, "TrivialAugment", ICCV 2021, https://arxiv.org/abs/2103.10158;
+Hendrycks et al., "AugMix", ICLR 2020, https://arxiv.org/abs/1912.02781 (the images; its
+consistency loss is no business of an image).
 
 torchvision draws from torch's global generator. Here that generator is set from the step's own
 for the time of one image and then put back, so the pixels follow from the sample's seed and the
@@ -122,6 +124,61 @@ class TrivialAugmentWide(_Policy):
         self, interpolation: Interpolation = "nearest", fill: Fill = None, p: float = 1.0
     ) -> None:
         super().__init__(interpolation, fill, p)
+
+
+class AugMix(_Policy):
+    """A random mixture of the image and of chains of operations on it.
+
+    Args:
+        severity: strength of the operations, 1 to 10.
+        mixture_width: number of chains.
+        chain_depth: operations of a chain; -1 draws 1 to 3 for each.
+        alpha: of the Dirichlet and Beta distributions from which the shares are drawn.
+        all_ops: brightness, contrast, colour and sharpness, too, which the paper leaves out
+            because its test images are corrupted by them.
+        interpolation, fill, p: as :class:`AutoAugment`.
+    """
+
+    class InitSchema(ImageOnlyTransform.InitSchema):
+        severity: int
+        mixture_width: int
+        chain_depth: int
+        alpha: float
+        all_ops: bool
+        interpolation: Interpolation
+        fill: Fill
+
+    def __init__(
+        self,
+        severity: int = 3,
+        mixture_width: int = 3,
+        chain_depth: int = -1,
+        alpha: float = 1.0,
+        all_ops: bool = True,
+        interpolation: Interpolation = "bilinear",
+        fill: Fill = None,
+        p: float = 1.0,
+    ) -> None:
+        if not (1 <= severity <= 10 and mixture_width >= 1 and alpha > 0) or (
+            chain_depth != -1 and chain_depth < 1
+        ):
+            raise ValueError(
+                "AugMix: expected severity from 1 to 10, mixture_width >= 1, chain_depth >= 1 or "
+                f"-1, and alpha > 0, got severity={severity}, mixture_width={mixture_width}, "
+                f"chain_depth={chain_depth}, alpha={alpha}"
+            )
+        super().__init__(
+            interpolation,
+            fill,
+            p,
+            severity=severity,
+            mixture_width=mixture_width,
+            chain_depth=chain_depth,
+            alpha=alpha,
+            all_ops=all_ops,
+        )
+        self.severity, self.mixture_width, self.chain_depth = severity, mixture_width, chain_depth
+        self.alpha, self.all_ops = alpha, all_ops
 
 
 @contextmanager

@@ -104,22 +104,34 @@ def build_compose(
     return albumentations.Compose([_build(entry, fill_mask, instead) for entry in transforms])
 
 
+def describe_transforms(transforms: Any) -> str:
+    """``SmallestMaxSize 256, CenterCrop 224x224``: what a test does to images, in words."""
+    if transforms is None:
+        return "images as they are"
+    if not isinstance(transforms, list | tuple):
+        return f"images by {getattr(transforms, '__name__', type(transforms).__name__)}"
+    return ", ".join(_in_words(dict(step)) for step in transforms) or "images as they are"
+
+
 def own_transforms() -> dict[str, type]:
     """The transforms of this package, by name."""
     from . import antialiased as smooth
     from . import torchvision_policies as policies
     from .pca_lighting import PCALighting
     from .random_erasing import RandomErasing
+    from .random_patch import RandomPatch
 
     kinds: tuple[type, ...] = (
         smooth.AntialiasedRandomResizedCrop,
         smooth.AntialiasedResize,
         smooth.AntialiasedSmallestMaxSize,
+        policies.AugMix,
         policies.AutoAugment,
         policies.RandAugment,
         policies.TrivialAugmentWide,
         PCALighting,
         RandomErasing,
+        RandomPatch,
     )
     return {kind.__name__: kind for kind in kinds}
 
@@ -180,3 +192,12 @@ def _usable(kind: Any) -> bool:
 def _near(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _in_words(step: dict[str, Any]) -> str:
+    name = str(step.pop("type"))
+    if "height" in step and "width" in step:
+        return f"{name} {step['height']}x{step['width']}"
+    sizes = [step[key] for key in ("size", "max_size", "padding") if key in step]
+    shown = ["x".join(map(str, s)) if isinstance(s, list | tuple) else str(s) for s in sizes]
+    return " ".join([name, *shown])

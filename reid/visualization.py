@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from reid.gallery import Hit
 
-__all__ = ["ranked_list_figure"]
+__all__ = ["ranked_list_figure", "ranked_list_picture"]
 
 # One pixel is one point: what is laid out is what is drawn, and images are never resampled twice.
 _DPI = 72
@@ -28,6 +28,15 @@ _MAX_PIXELS = 2**16 - 1  # Agg's limit on a side
 _SETTINGS = {"font.family": ["DejaVu Sans"], "text.usetex": False, "savefig.bbox": None}
 
 _INK, _FAINT, _PLACEHOLDER = "#1f2328", "#6e7781", "#eef0f2"
+
+
+class RankedImage(Protocol):
+    """What is drawn of a hit: ``reid.gallery.Hit``, or anything else with these."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def record(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class _Verdict:
 _SAME = _Verdict("#1a9641", "✓", "same identity")
 _OTHER = _Verdict("#d7301f", "✗", "other identity")
 _UNKNOWN = _Verdict("#9aa2ab", "?", "identity unknown")
+_IGNORED = _Verdict("#4393c3", "–", "ignored: same identity and camera, or junk")
 _QUERY = _Verdict(_INK, "", "query")
 
 
@@ -119,7 +129,37 @@ def ranked_list_figure(
         ValueError: no queries, unequal lengths, not a ``.png``, or too many rows for one picture.
     """
     path = Path(path)
-    _check_arguments(queries, results, path, top_k, image_height)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"The figure is written as PNG; name the file *.png, not {path.name!r}.")
+    picture = ranked_list_picture(
+        queries,
+        results,
+        top_k=top_k,
+        title=title,
+        image_root=image_root,
+        image_height=image_height,
+    )
+    write_bytes(path, picture)
+    return path
+
+
+def ranked_list_picture(
+    queries: Sequence[Mapping[str, Any]],
+    results: Sequence[Sequence[RankedImage]],
+    *,
+    top_k: int = 10,
+    title: str | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+    image_height: int = 256,
+    file_type: Literal["png", "jpg"] = "png",
+) -> bytes:
+    """The picture of ``ranked_list_figure`` as the bytes of a file; arguments as there.
+
+    A record may also have ``ignored`` (true: the protocol leaves this hit out; its frame is blue),
+    ``rank`` (to be shown instead of the hit's place), and, in a query, ``caption``, a few
+    letters beside its identity.
+    """
+    _check_arguments(queries, results, top_k, image_height)
     root = Path(image_root) if image_root is not None else Path()
     images = [
         [_read(root, record) for record in (query, *(hit.record for hit in hits[:top_k]))]
@@ -139,20 +179,17 @@ def ranked_list_figure(
             f"pixels; at most {_MAX_PIXELS} fit. Draw fewer queries at a time, or set a smaller "
             "image_height."
         )
-    write_bytes(path, _render(queries, results, images, layout, title))
-    return path
+    return _render(queries, results, images, layout, title, file_type)
 
 
 def _check_arguments(
-    queries: Sequence[Any], results: Sequence[Any], path: Path, top_k: int, image_height: int
+    queries: Sequence[Any], results: Sequence[Any], top_k: int, image_height: int
 ) -> None:
     if len(queries) == 0 or len(queries) != len(results):
         raise ValueError(
             "ranked_list_figure needs at least one query and one list of hits per query; got "
             f"{len(queries)} queries and {len(results)} lists."
         )
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"The figure is written as PNG; name the file *.png, not {path.name!r}.")
     if top_k < 1 or image_height < 16:
         raise ValueError(
             f"top_k must be at least 1 and image_height at least 16; got {top_k}, {image_height}."
@@ -179,10 +216,11 @@ def _cell_width(images: Sequence[Sequence[np.ndarray | str]], height: int) -> in
 
 def _render(
     queries: Sequence[Mapping[str, Any]],
-    results: Sequence[Sequence[Hit]],
+    results: Sequence[Sequence[RankedImage]],
     images: Sequence[Sequence[np.ndarray | str]],
     layout: _Layout,
     title: str | None,
+    file_type: Literal["png", "jpg"],
 ) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -200,7 +238,10 @@ def _render(
             _draw_row(pen, layout, row, query, hits, row_images)
         figure.figimage(pen.canvas, origin="upper")  # lies below all text
         data = io.BytesIO()
-        canvas.print_figure(data, format="png", dpi=_DPI, metadata={"Software": None})
+        if file_type == "png":
+            canvas.print_figure(data, format="png", dpi=_DPI, metadata={"Software": None})
+        else:
+            canvas.print_figure(data, format="jpg", dpi=_DPI, pil_kwargs={"quality": 88})
     return data.getvalue()
 
 
@@ -209,7 +250,7 @@ def _draw_head(pen: _Pen, layout: _Layout, title: str | None, verdicts: set[_Ver
     if title:
         pen.text(left, y + 20, title, size=20, weight="bold", width=pen.width - 2 * left)
         y += layout.title_height
-    for verdict in (v for v in (_QUERY, _SAME, _OTHER, _UNKNOWN) if v in verdicts):
+    for verdict in (v for v in (_QUERY, _SAME, _OTHER, _IGNORED, _UNKNOWN) if v in verdicts):
         pen.frame(left + 1, y + 1, 12, 12, 3, verdict.colour)
         end = pen.text(
             left + 24, y + 12, f"{verdict.legend} {verdict.mark}", size=14, colour=_FAINT
@@ -223,14 +264,15 @@ def _draw_row(
     layout: _Layout,
     row: int,
     query: Mapping[str, Any],
-    hits: Sequence[Hit],
+    hits: Sequence[RankedImage],
     images: Sequence[np.ndarray | str],
 ) -> None:
     left, top = layout.cell(row, 0)
     _draw_cell(pen, layout, left, top, images[0], _QUERY.colour)
     pid = query.get("pid")
     name = "query" if pid is None else pid if isinstance(pid, str) else f"id {pid}"
-    _draw_caption(pen, layout, left, top, name, "", query.get("camera"))
+    beside = str(query.get("caption", ""))
+    _draw_caption(pen, layout, left, top, name, beside, query.get("camera"))
     line = left + layout.cell_width + layout.border + (layout.gap + layout.query_gap) // 2
     pen.line(line, top - layout.border, top + layout.cell_height + layout.border)
     if len(images) == 1:
@@ -241,7 +283,7 @@ def _draw_row(
         left, top = layout.cell(row, rank)
         _draw_cell(pen, layout, left, top, image, verdict.colour)
         score = f"{hit.score:.3f}" if abs(hit.score) < 10 else f"{hit.score:.4g}"
-        caption = f"{rank} {verdict.mark}"
+        caption = f"{hit.record.get('rank', rank)} {verdict.mark}".removeprefix("None ")
         _draw_caption(pen, layout, left, top, caption, score, hit.record.get("camera"), verdict)
 
 
@@ -285,6 +327,8 @@ def _draw_caption(
 
 
 def _verdict(query: Mapping[str, Any], hit: Mapping[str, Any]) -> _Verdict:
+    if hit.get("ignored"):
+        return _IGNORED
     if query.get("pid") is None or hit.get("pid") is None:
         return _UNKNOWN
     return _SAME if query["pid"] == hit["pid"] else _OTHER

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +22,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.atomic import replace_file
+from engine.onnx_export import (
+    ParityError,
+    check_alike,
+    check_opset,
+    quiet,
+    relative_difference,
+    require_onnx,
+    trace,
+    write_onnx,
+    written_when_right,
+)
+from engine.onnx_export import onnx_runner as _onnx_runner
+from engine.onnx_export import program_runner as _program_runner
 
 from .inference import network_logits
 
 __all__ = ["ParityError", "ParityReport", "PixelsToLogits", "export_network", "metadata_of"]
 
 _RANDOM_INPUTS = 2
-
-
-class ParityError(ValueError):
-    """The exported network does not compute what the model does; ``.report`` has the numbers."""
-
-    def __init__(self, message: str, report: ParityReport) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 @dataclass(frozen=True)
@@ -175,26 +176,26 @@ def export_network(
     path = Path(path)
     if path.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"expected a file name ending in .onnx or .pt2, got {path.name!r}")
-    if opset < 18:
-        raise ValueError(f"opset: expected 18 or later, got {opset}")
+    check_opset(opset)
     if size is not None and min(size) < 1:
         raise ValueError(f"size: expected a height and width of 1 or more, got {size}")
     if path.suffix == ".onnx":
-        _require_onnx()
+        require_onnx()
     network = PixelsToLogits(model, labels=labels).eval()
     inputs = _inputs(size, images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        with _quiet():
-            program = _exported_program(network, size)
-            if path.suffix == ".onnx":
-                _write_onnx(program, partial, opset, labels, dict(metadata or {}))
-            else:
-                extra = {f"{key}.txt": value for key, value in (metadata or {}).items()}
-                torch.export.save(program, partial, extra_files=extra)
-            run = _onnx_runner(partial) if path.suffix == ".onnx" else _program_runner(partial)
-            report = _compare(network, run, inputs, tolerance, least_equal_labels)
+    with written_when_right(path) as partial, quiet():
+        program = _exported_program(network, size)
+        if path.suffix == ".onnx":
+            names = ("image", "labels" if labels else "logits")
+            axes = ("batch", "channels", "height", "width")
+            write_onnx(
+                program, partial, opset=opset, names=names, axes=axes, metadata=metadata or {}
+            )
+        else:
+            extra = {f"{key}.txt": value for key, value in (metadata or {}).items()}
+            torch.export.save(program, partial, extra_files=extra)
+        run = _onnx_runner(partial) if path.suffix == ".onnx" else _program_runner(partial)
+        report = _compare(network, run, inputs, tolerance, least_equal_labels)
         if not report.ok:
             raise ParityError(
                 f"the exported network differs from the model: relative difference "
@@ -203,32 +204,7 @@ def export_network(
                 f"{100 * least_equal_labels:.3f}%); nothing was written to {path}",
                 report,
             )
-        replace_file(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return report
-
-
-def _require_onnx() -> None:
-    # torch.onnx.export itself needs the second one
-    absent = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
-    if absent:
-        raise ImportError(f"writing ONNX needs {', '.join(absent)}: pip install 'reidseg[export]'")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about its own workings."""
-    import logging
-
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def _exported_program(network: nn.Module, size: tuple[int, int] | None) -> Any:
@@ -237,60 +213,8 @@ def _exported_program(network: nn.Module, size: tuple[int, int] | None) -> Any:
     example = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
     dims: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1024)}
     if size is None:
-        dims |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-        dims[0] = torch.export.Dim.AUTO
-    try:
-        return torch.export.export(network, (example,), dynamic_shapes=(dims,))
-    except Exception as error:  # whatever a network's Python can make the tracer raise
-        remedy = "; try a fixed size" if size is None else ""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"torch.export cannot trace this network: {lines[0]}{remedy}") from error
-
-
-def _write_onnx(
-    program: Any, path: Path, opset: int, labels: bool, metadata: dict[str, str]
-) -> None:
-    import onnx
-
-    exported = torch.onnx.export(
-        program,
-        dynamo=True,
-        opset_version=opset,
-        input_names=["image"],
-        output_names=["labels" if labels else "logits"],
-        verbose=False,
-    )
-    proto = exported.model_proto  # type: ignore[union-attr]
-    _name_dimensions(proto)
-    onnx.helper.set_model_props(proto, metadata)
-    onnx.save_model(proto, str(path))
-    onnx.checker.check_model(str(path))
-
-
-def _name_dimensions(proto: Any) -> None:
-    """'batch', 'height', 'width' in place of the tracer's symbols."""
-    names = ("batch", "channels", "height", "width")
-    shape = proto.graph.input[0].type.tensor_type.shape.dim
-    new = {d.dim_param: name for d, name in zip(shape, names, strict=True) if d.dim_param}
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
-        for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param in new:
-                dimension.dim_param = new[dimension.dim_param]
-
-
-def _onnx_runner(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda pixels: torch.from_numpy(session.run(None, {"image": pixels.numpy()})[0])
-
-
-def _program_runner(path: Path) -> Any:
-    module = torch.export.load(path).module()
-    return lambda pixels: module(pixels)
+        dims = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)
+    return trace(network, example, dims, remedy="; try a fixed size" if size is None else "")
 
 
 def _inputs(size: tuple[int, int] | None, images: Sequence[np.ndarray]) -> list[Tensor]:
@@ -322,17 +246,9 @@ def _compare(
     largest, equal, pixels = 0.0, 0, 0
     for batch in inputs:
         expected, got = network(batch), run(batch)
-        if got.shape != expected.shape or got.dtype != expected.dtype:
-            raise ValueError(
-                f"the exported network returns {got.dtype} {tuple(got.shape)} where the model "
-                f"returns {expected.dtype} {tuple(expected.shape)}"
-            )
+        check_alike(got, expected)
         if not network.labels:
-            if not torch.isfinite(expected).all():
-                raise ValueError("the model's logits are not finite: there is nothing to compare")
-            difference = (got - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
-            # NaN must not pass for small
-            largest = max(largest, float(difference.nan_to_num(float("inf"))))
+            largest = max(largest, relative_difference(got, expected))
             expected, got = _labels(network, expected), _labels(network, got)
         equal += int((expected == got).sum())
         pixels += expected.numel()

@@ -24,7 +24,9 @@ FOUNDATION = {"torch", "numpy", "mmengine", "safetensors", "tqdm", "rich"}
 WEB = {"fastapi", "starlette", "uvicorn", "jinja2"}
 MAY_IMPORT = {
     "backbones": FOUNDATION | {"triton"},
-    "engine": FOUNDATION | {"backbones"},
+    "engine": FOUNDATION
+    | {"backbones"}
+    | {"onnx", "onnxruntime", "onnxscript"},  # not everywhere: CONFINED
     "imaging": FOUNDATION | {"engine", "albumentations", "cv2", "torchvision"},
     "cls": FOUNDATION | {"backbones", "engine", "imaging", "matplotlib", "torchvision"},
     "reid": FOUNDATION

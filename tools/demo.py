@@ -17,7 +17,6 @@ its command is shown.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import shutil
 import signal
@@ -137,13 +136,11 @@ def show_reid(results: Path) -> None:
     from rich.console import Console
 
     from reid.evaluation.report import result_table
+    from reid.evaluation.results import read_results
 
-    content = json.loads((ROOT / results).read_text())
     say("")
     title = "trained on noon; tested on noon and dusk"
-    Console().print(result_table(content["metrics"], title), soft_wrap=True)
-    for name, protocol in content["protocols"].items():
-        say(f"{name}: {protocol}")
+    Console().print(result_table(read_results(ROOT / results), title), soft_wrap=True)
 
 
 # ----------------------------------------------------------------------------------- segmentation

@@ -3,6 +3,8 @@
     python tools/prepare_data.py reid data/market1501
     python tools/prepare_data.py reid data/my_people --camera-pattern '^(\\d+)_'
     python tools/prepare_data.py reid data/images.csv
+    python tools/prepare_data.py reid 'vehicleid[size=large]:data/vehicleid'
+    python tools/prepare_data.py reid data/cars --identity-pattern '^(.+)_cam' --write-csv cars.csv
     python tools/prepare_data.py synthetic data/noon --city noon --identities 60
     python tools/prepare_data.py seg data/gta5 --drop robustnet
     python tools/prepare_data.py streets data/game --style game --images 200
@@ -66,18 +68,38 @@ def _add_reid(commands: Any) -> None:
         help="check a re-identification dataset",
         description="Recognise a dataset's layout, check lists and images, print what to do.",
     )
-    reid.add_argument("root", metavar="ROOT", help="the dataset's folder, or a CSV file")
+    reid.add_argument(
+        "root",
+        metavar="ROOT",
+        help="the dataset's folder, or a CSV file; also LAYOUT:ROOT or LAYOUT[OPTION=VALUE]:ROOT",
+    )
     reid.add_argument(
         "--layout",
-        choices=("auto", "market1501", "folder", "csv"),
+        choices=(
+            *("auto", "market1501", "folder", "csv", "flat", "dukemtmc", "cuhk03", "msmt17"),
+            *("veri776", "vehicleid", "veriwild", "viper", "prid2011", "grid", "ilids_vid"),
+        ),
         default="auto",
         help="how the data is laid out (default: recognise it)",
     )
     reid.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further arguments of the dataset, e.g. size=large, train=train+val, boxes=detected",
+    )
+    reid.add_argument(
         "--camera-pattern",
         metavar="REGEX",
-        help="folder layout: a regular expression whose one group is the camera in the file name, "
+        help="own data: a regular expression whose one group is the camera in the file name, "
         r"e.g. '^(\d+)_' for 01_3.jpg",
+    )
+    reid.add_argument(
+        "--identity-pattern",
+        metavar="REGEX",
+        help="images without identity folders: likewise, the identity in the file name, "
+        "e.g. '^(.+)_cam' for car_0001_cam1.jpg",
     )
     reid.add_argument(
         "--no-cameras",
@@ -91,8 +113,13 @@ def _add_reid(commands: Any) -> None:
         help="automatic split: part of the identities to train on (default 0.5; 0: only test)",
     )
     reid.add_argument(
-        "--seed", type=int, metavar="N", help="automatic split: another choice (default 0)"
+        "--seed", type=int, metavar="N", help="of splits and draws made here: another choice "
+        "(default 0)",
+    )  # fmt: skip
+    reid.add_argument(
+        "--write-csv", metavar="FILE", help="write the lists as path,pid,camera,split"
     )
+    reid.add_argument("--json", metavar="FILE", help="also write the report as JSON")
     reid.add_argument(
         "--skip-images", action="store_true", help="check the lists only, open no image"
     )
@@ -247,23 +274,38 @@ def _add_cls(commands: Any) -> None:
 
 def check_reid(args: argparse.Namespace) -> int:
     """`reid`: parse, validate, print; 1 when there are errors."""
-    from reid.datasets import LAYOUTS, recognise_layout, validate
+    from engine.atomic import write_json
+    from reid.data_options import parse_splits
+    from reid.datasets import validate, write_csv_list
 
-    layout = recognise_layout(args.root) if args.layout == "auto" else args.layout
-    options = _parser_options(layout, args)
-    splits = _parse(layout, args.root, options)
+    _check_folder_of("--json", args.json)
+    _check_folder_of("--write-csv", args.write_csv)
+    dataset = _reid_dataset(args)
+    kind, root = dataset["type"], dataset["root"]
+    options = {key: value for key, value in dataset.items() if key not in ("type", "root")}
+    splits = parse_splits(dataset)
     console = _console()
     with _progress("reading images", hidden=args.skip_images) as progress:
         report = validate(splits, read_images=not args.skip_images, progress=progress)
-    _print_report(console, report, str(args.root), LAYOUTS[layout], every_case=args.all)
-    _print_camera_hint(console, layout, splits, args)
+    _print_report(console, report, root, kind, every_case=args.all)
+    _print_camera_hint(console, kind, splits, args)
+    if args.json:
+        content = {"type": kind, "root": root, "options": options}
+        write_json(args.json, {**content, **report.as_dict()})
+        _line(console, f"report: {args.json}")
+    if args.write_csv:
+        _line(console, f"list: {write_csv_list(splits, args.write_csv)}")
+        if splits.trials:
+            _line(console, f"it holds the first of {len(splits.trials)} draws", "yellow")
     if report.ok:
-        _print_config(console, report, LAYOUTS[layout], args.root, options)
+        _print_config(console, report, kind, root, options)
     return 0 if report.ok else 1
 
 
 def make_synthetic(args: argparse.Namespace) -> int:
     """`synthetic`: draw a city, then check it like any other data."""
+    from dataclasses import replace
+
     from reid.datasets import LAYOUTS, parse_market1501, validate
     from reid.synthetic import contact_sheet, make_city
 
@@ -281,7 +323,8 @@ def make_synthetic(args: argparse.Namespace) -> int:
         )
     if city.reused:
         _line(console, f"{args.root} holds this city already; nothing was drawn")
-    report = validate(parse_market1501(args.root))
+    # drawn, so that how many images the published data has is beside the point
+    report = validate(replace(parse_market1501(args.root), official=None))
     _print_report(console, report, str(args.root), LAYOUTS["market1501"])
     if sheet:
         # identities in rows and cameras in columns
@@ -299,7 +342,7 @@ def check_seg(args: argparse.Namespace) -> int:
 
     from engine.atomic import write_json
 
-    _check_json(args.json)
+    _check_folder_of("--json", args.json)
     kinds = {**LAYOUTS, "folder": "seg.ImageLabelFolder"}
     layout = recognise_layout(args.root) if args.layout == "auto" else args.layout
     if layout not in kinds:
@@ -368,7 +411,7 @@ def check_cls(args: argparse.Namespace) -> int:
     from cls.datasets import LAYOUTS, recognise_layout, verify
     from engine.atomic import write_json
 
-    _check_json(args.json)
+    _check_folder_of("--json", args.json)
     layout = recognise_layout(args.root) if args.layout == "auto" else args.layout
     options = _dataset_options(args, taken={"root", "split", "transforms"})
     datasets = _cls_datasets(layout, args, options)
@@ -438,10 +481,10 @@ def _silent_log() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _check_json(file: str | None) -> None:
-    """Refuse, before everything is read, a report that could not be written."""
+def _check_folder_of(option: str, file: str | None) -> None:
+    """Refuse, before everything is read, a file that could not be written."""
     if file and not Path(file).absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json: there is no folder {Path(file).absolute().parent}")
+        raise FileNotFoundError(f"{option}: there is no folder {Path(file).absolute().parent}")
 
 
 def _dataset_options(args: argparse.Namespace, taken: set[str]) -> dict[str, Any]:
@@ -528,15 +571,18 @@ def _cls_datasets(
     return datasets
 
 
-def _parser_options(layout: str, args: argparse.Namespace) -> dict[str, Any]:
-    """The dataset's own options that were given; an option that the layout has not is refused."""
-    accepted = {
-        "market1501": ("camera",),
-        "folder": ("camera", "camera_pattern", "train_fraction", "seed"),
-        "csv": ("camera", "train_fraction", "seed"),
-    }[layout]
+def _reid_dataset(args: argparse.Namespace) -> dict[str, Any]:
+    """The dataset's config; an option that its layout has not is refused."""
+    from reid.data_options import dataset_options, parse_data
+    from reid.datasets import LAYOUTS
+
+    text = args.root if args.layout == "auto" else f"{args.layout}:{args.root}"
+    _, dataset = parse_data(text, identity_pattern=args.identity_pattern)
+    layout = next(layout for layout, kind in LAYOUTS.items() if kind == dataset["type"])
+    accepted = dataset_options(layout)
     given = {
         "camera_pattern": args.camera_pattern,
+        "identity_pattern": args.identity_pattern,
         "train_fraction": args.train_fraction,
         "seed": args.seed,
     }
@@ -547,18 +593,12 @@ def _parser_options(layout: str, args: argparse.Namespace) -> dict[str, Any]:
                 f"--{name.replace('_', '-')} does not apply to the layout {layout!r}"
                 + ("" if args.layout != "auto" else " that was recognised; see --layout")
             )
-    return options | ({"camera": None} if args.no_cameras else {})
-
-
-def _parse(layout: str, root: str, options: Mapping[str, Any]) -> "Splits":
-    from reid.datasets import parse_csv_list, parse_image_folder, parse_market1501
-
-    parsers: dict[str, Callable[..., Splits]] = {
-        "market1501": parse_market1501,
-        "folder": parse_image_folder,
-        "csv": parse_csv_list,
-    }
-    return parsers[layout](root, **options)
+    more = _dataset_options(args, taken={"root", "split", "transforms"})
+    if unknown := sorted(more.keys() - set(accepted)):
+        raise ValueError(
+            f"--options: {dataset['type']} takes no {unknown[0]!r}; it takes {', '.join(accepted)}"
+        )
+    return {**dataset, **options, **more, **({"camera": None} if args.no_cameras else {})}
 
 
 def _sheet_path(args: argparse.Namespace) -> Path | None:
@@ -633,11 +673,14 @@ def _print_report(
     console.print(Text(f"protocol: {report.protocol}"))
     table = Table(show_edge=False, pad_edge=False, box=None, padding=(0, 3, 0, 0))
     table.add_column("")
-    for name in ("images", "identities", "cameras"):
+    published = any(row.official is not None for row in report.table)
+    more = ("published images",) if published else ()
+    for name in ("images", "identities", "cameras", *more):
         table.add_column(name, justify="right", header_style="bold")
     for row in report.table:
         cameras = f"{row.cameras}" if row.cameras else "-"
-        table.add_row(row.split, f"{row.images:,}", f"{row.identities:,}", cameras)
+        official = (f"{row.official:,}",) if row.official is not None else ()
+        table.add_row(row.split, f"{row.images:,}", f"{row.identities:,}", cameras, *official)
     console.print(Padding(table, (1, 0, 1, 2)))
     _print_findings(console, report, every_case=every_case)
     console.print()
@@ -770,12 +813,13 @@ def _verdict(
 
 
 def _print_camera_hint(
-    console: "Console", layout: str, splits: "Splits", args: argparse.Namespace
+    console: "Console", kind: str, splits: "Splits", args: argparse.Namespace
 ) -> None:
     """Camera labels change the numbers more than most models do: offer what the names suggest."""
     from reid.datasets import guess_camera_pattern
 
-    if layout != "folder" or args.camera_pattern or args.no_cameras:
+    own = kind in ("reid.ImageFolder", "reid.FlatFolder")
+    if not own or splits.cameras or args.no_cameras:
         return
     records = (*splits.train, *splits.query, *splits.gallery)
     if pattern := guess_camera_pattern(Path(r.path).name for r in records):

@@ -3,10 +3,13 @@
 
     python tools/query_gallery.py GALLERY person.jpg --picture ranked.png
     python tools/query_gallery.py GALLERY a.jpg b.jpg --k 20 --exclude-own-camera
+    python tools/query_gallery.py GALLERY person.jpg --threshold     # or is it nobody we know?
 
 The model is the one that filled the gallery. Identity and camera of a query are those of the same
 image in the gallery, or in a name such as 0002_c1s1_000451_03.jpg (Market1501); for any other
-image --pid and --camera say them.
+image --pid and --camera say them. With --threshold a hit counts from the score on that
+tools/calibrate_threshold.py stored for the model, or from the number or file given; the others are
+shown dim, and a query without any hit is nobody that the gallery knows.
 """
 
 from __future__ import annotations
@@ -33,6 +36,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--exclude-own-camera", action="store_true", help="hide hits from the query's camera"
     )
+    parser.add_argument(
+        "--threshold",
+        nargs="?",
+        const=True,
+        metavar="NUMBER|FILE",
+        help="from which score on a hit is the same identity; alone: the one stored for the model",
+    )
     parser.add_argument("--config", help="where the gallery's own config has moved to")
     parser.add_argument("--checkpoint", help="where the gallery's own weights have moved to")
     parser.add_argument("--device", help="cpu, cuda, ...; by default CUDA where there is one")
@@ -49,6 +59,7 @@ def main() -> None:
 
     from reid.gallery import Gallery
     from reid.inference import FeatureExtractor
+    from reid.threshold import parse_threshold, percent
     from reid.visualization import ranked_list_figure
 
     if not Path(args.gallery, "manifest.json").is_file():
@@ -66,7 +77,16 @@ def main() -> None:
         raise ValueError(
             f"{args.gallery} does not say which model filled it; give --config and --checkpoint"
         )
-    extractor = FeatureExtractor(config, weights, args.device)
+    wanted: Any = None if args.threshold is True else parse_threshold(args.threshold)
+    extractor = FeatureExtractor(
+        config, weights, args.device, threshold=wanted if args.threshold else False
+    )
+    threshold = extractor.threshold
+    if args.threshold and threshold is None:
+        raise ValueError(
+            f"--threshold: none is stored beside {weights}; make one: python "
+            f"tools/calibrate_threshold.py {config} {weights} --data DATA, or give a number"
+        )
     records = list(gallery.records.values())
     queries = [describe_query(path, records, args.pid, args.camera) for path in args.images]
     cameras = None
@@ -93,8 +113,24 @@ def main() -> None:
             cells = [str(record.get(key, "")) for key in ("pid", "camera")]
             cells.append(short(record.get("image", "")))
             right = "pid" in query and record.get("pid") == query["pid"]
-            table.add_row(str(rank), f"{hit.score:.3f}", *cells, style="green" if right else "")
+            style = "green" if right else ""
+            if threshold is not None and hit.score < threshold.value:
+                style = f"dim {style}"
+            table.add_row(str(rank), f"{hit.score:.3f}", *cells, style=style)
         console.print(table)
+        if threshold is not None:
+            known = sum(hit.score >= threshold.value for hit in hits)
+            console.print(
+                f"{known} of {len(hits)} reach the threshold {threshold.value:.3f}"
+                if known
+                else f"nobody that the gallery knows: no hit reaches the threshold "
+                f"{threshold.value:.3f}"
+            )
+    if threshold is not None and threshold.far is not None:
+        print(
+            f"the threshold takes {percent(threshold.far)} of pairs of two identities for one "
+            f"({threshold.measured}); a query meets {len(gallery):,} rows"
+        )
     print("score: cosine similarity, higher is more alike" if gallery.metric == "cosine" else "")
     if args.picture:
         title = f"{Path(args.gallery).name}: {len(gallery):,} images, {gallery.metric} similarity"

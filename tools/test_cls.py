@@ -213,9 +213,9 @@ def test(
 
     from cls.evaluation.appearance import choose_shifts, full_float32
     from cls.evaluation.results import ModelResult
-    from cls.evaluation.seeds import recipe_digest
     from engine.cli import build_runner, without_training
     from engine.provenance import fingerprint
+    from engine.recipe import recipe_digest
 
     shifts = []
     if args.appearance is not None:
@@ -314,10 +314,10 @@ def class_warnings(runner: Runner, name: str, trained: list[str] | None) -> list
 
 def test_domains(runner: Runner, config: Config, shifts: list[Shift]) -> dict[str, DomainResult]:
     """The loaded checkpoint on all data, without and with every shift."""
-    from cls.data_options import describe_transforms
     from cls.evaluation.appearance import shifted
     from cls.evaluation.results import DomainResult
     from engine.loops import by_domain
+    from imaging.transforms import describe_transforms
 
     metrics = by_domain(runner.test())
     details = {domain: kept[0] for domain, kept in runner.test_loop.details.items()}

@@ -3,6 +3,7 @@
 
     python tools/train_reid.py configs/reid/resnet18_ibn_a_small_market1501.py --data DATA
     python tools/train_reid.py CONFIG --data my/photos --camera-pattern '^(\\d+)_' --epochs 30
+    python tools/train_reid.py CONFIG --data A B 'msmt17[train=all]:C'   # on all, tested on each
     python tools/train_reid.py CONFIG --resume                  # go on where a run was stopped
     torchrun --nproc_per_node=2 tools/train_reid.py CONFIG      # several processes, GPU or CPU
 
@@ -21,8 +22,11 @@ def parse_arguments() -> argparse.Namespace:
     add_config_arguments(parser)
     parser.add_argument(
         "--data",
+        nargs="+",
+        default=[],
         metavar="[NAME=][LAYOUT:]PATH",
-        help="train and evaluate on this (market1501, folder, csv)",
+        help="train on these together and evaluate on the test split of each; options of a data "
+        "set in brackets: vehicleid[size=large]:PATH (docs/datasets.md lists layouts)",
     )
     parser.add_argument(
         "--target",
@@ -32,6 +36,9 @@ def parse_arguments() -> argparse.Namespace:
         help="evaluate on these, too: other cities, other cameras",
     )
     parser.add_argument("--camera-pattern", help="folders: regex on file names, one group = camera")
+    parser.add_argument(
+        "--identity-pattern", help="flat folders: regex on file names, one group = identity"
+    )
     parser.add_argument("--epochs", type=int, help="train so long; milestones keep their share")
     add_training_arguments(parser)
     return parser.parse_args()
@@ -49,24 +56,32 @@ def main() -> None:
     from engine.loops import by_domain
     from reid.data_options import (
         count_identities,
-        parse_data,
         parse_targets,
         use_targets,
-        use_training_data,
+        use_training_sets,
     )
-    from reid.evaluation.report import describe_domain, result_table, write_results
+    from reid.evaluation.report import result_table
+    from reid.evaluation.results import DomainResult, ModelResult, write_results
 
     config = load_config(args.config, args.cfg_options)
-    targets = {}
+    patterns = {
+        "camera_pattern": args.camera_pattern,
+        "identity_pattern": args.identity_pattern,
+    }
     if args.data:
-        name, dataset = parse_data(args.data, args.camera_pattern)
-        use_training_data(config, dataset, name)
-        targets[name] = dataset
+        trained = parse_targets(args.data, **patterns, only_test=False)
+        targets = use_training_sets(config, trained)
+        if not targets and not args.target:
+            raise ValueError(
+                f"--data: {' and '.join(trained)} has no test split, so there is nothing to "
+                "evaluate on; give other data for that: --target PATH"
+            )
     else:
-        targets = {name: loader.dataset for name, loader in config.test_dataloader.items()}
+        trained = {name: loader.dataset for name, loader in config.test_dataloader.items()}
+        targets = dict(trained)
     if args.target:
-        others = parse_targets(args.target, args.camera_pattern)
-        if both := targets.keys() & others.keys():
+        others = parse_targets(args.target, **patterns)
+        if both := trained.keys() & others.keys():
             raise ValueError(
                 f"--target: {both.pop()!r} is the name of the training data's own test split, too; "
                 "give the target another, e.g. --target other=PATH"
@@ -87,17 +102,24 @@ def main() -> None:
     if not is_main_process():
         return
 
+    for name in trained.keys() - targets.keys():
+        print(f"{name} has no test split: trained on, and not evaluated on")
     folder = Path(runner.work_dir)
     checkpoint = folder / f"epoch_{runner.epoch}.pth"
     metrics = getattr(runner.val_loop, "metrics", None)
     if metrics:
-        rows = {checkpoint.stem: by_domain(metrics)}
         details = runner.val_loop.details
-        write_results(folder / "results.json", rows, details, seed=runner.seed, config=args.config)
+        result = ModelResult(
+            f"{folder.name}/{checkpoint.stem}",
+            {n: DomainResult.from_details(v, details[n][0]) for n, v in by_domain(metrics).items()},
+            checkpoint=str(checkpoint),
+            config=args.config,
+            seed=runner.seed,
+            epoch=runner.epoch,
+        )
+        write_results(folder / "results.json", [result])
         title = f"{args.config}, after {runner.epoch} epochs, seed {runner.seed}"
-        Console(highlight=False).print(result_table(rows, title), soft_wrap=True)
-        for name, found in details.items():
-            print(f"{name}: {describe_domain(found[0])}")
+        Console(highlight=False).print(result_table([result], title), soft_wrap=True)
     elif args.resume:
         print(f"{folder} was trained for {runner.epoch} epochs already; --epochs N goes on to N")
     # the config as it was run: its test data are the held-out half of --data

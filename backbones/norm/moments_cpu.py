@@ -1,33 +1,27 @@
 """The four passes on a CPU, in C++ compiled at the first use.
 
 As torch operations, a norm on a CPU needs 20 and more passes over full tensors; the kernels of
-``moments_cpu.cpp`` need 8, which is what ``nn.BatchNorm2d`` needs. They are compiled by the
-machine's own C++ compiler for its own instruction set in a few seconds, kept under
-``~/.cache/reidseg``, and called through ctypes: no build step at installation, no torch headers.
-They use torch's OpenMP runtime, hence its threads. Without a compiler everything still works, by
-torch operations.
+``moments_cpu.cpp`` need 8, which is what ``nn.BatchNorm2d`` needs. They are compiled by the machine
+itself (see :mod:`backbones.native`) and use torch's OpenMP runtime, hence its threads. Without a
+compiler everything still works, by torch operations.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import logging
-import os
-import platform
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .. import native
+
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -104,54 +98,12 @@ class CpuKernels:
 def cpu_kernels() -> CpuKernels | None:
     """The compiled kernels, or None where they cannot be made (the reason is logged)."""
     try:
-        return CpuKernels(ctypes.CDLL(str(_library())))
+        return CpuKernels(native.load_library(SOURCE, "norms", "the CPU kernels of the norms"))
     except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or error
-        logger.warning("norms run as torch operations, several times slower: %s", detail)
+        logger.warning(
+            "norms run as torch operations, several times slower: %s", native.reason(error)
+        )
         return None
-
-
-def _library() -> Path:
-    """The shared library for this source, compiler and processor; compiled if it is new."""
-    compiler = next(
-        filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))), None
-    )
-    if compiler is None or os.name != "posix":
-        raise OSError("no C++ compiler was found; install g++ (Debian: apt install g++) or set CXX")
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    parts = [SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode()]
-    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "reidseg")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = folder / f"norms-{key}.so"
-        if made.exists():
-            return made
-        handle, temporary = tempfile.mkstemp(suffix=".so", dir=folder)
-    except (OSError, RuntimeError):  # no home, or not to be written: for this process alone
-        made = Path(tempfile.mkdtemp(prefix="reidseg-"), "norms.so")
-        handle, temporary = tempfile.mkstemp(suffix=".so", dir=made.parent)
-    os.close(handle)
-    try:
-        logger.info("compiling the CPU kernels of the norms with %s (once)", compiler)
-        command = [compiler, *FLAGS, str(SOURCE), "-o", temporary]
-        subprocess.run(command, capture_output=True, check=True, text=True, timeout=300)
-        Path(temporary).replace(made)  # whole or not at all, whoever else compiles
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return made
-
-
-def _processor() -> str:
-    """What -march=native depends on: a home may be shared by different machines."""
-    # the first line of each, of x86 and of ARM
-    names = ("model name", "flags", "CPU implementer", "CPU part", "Features")
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() + platform.machine()
-    found = (next((x for x in lines if x.startswith(name)), "") for name in names)
-    return platform.machine() + "".join(found)
 
 
 def _dense(x: Tensor) -> tuple[Tensor, bool]:

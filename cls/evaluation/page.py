@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from engine.atomic import write_file
-from engine.page import document, embedded_image, short_path, table
+from engine.page import document, embedded_image, remarks, short_path, table
 from engine.spread import percent
 
 from .counting import top_confusions
@@ -72,7 +72,7 @@ def page(
         f'<p class="faint">{escape(note)}</p>' if note else "",
         "<h2>Accuracy (percent)</h2>",
         table(["model", *heads], lines),
-        _list([*means, *notes(rows)]),
+        remarks([*means, *notes(rows)]),
         '<p class="faint">Class accuracy: mean over classes of the share found.</p>',
     ]
     names = domain_names(rows)
@@ -83,7 +83,7 @@ def page(
             body += [
                 f"<h2>{escape(name)}: top-1 under appearance shifts (percent)</h2>",
                 table(["model", *shifts], told),
-                _list(["in brackets the change", *appearance_notes(rows, name, paper=paper)]),
+                remarks(["in brackets the change", *appearance_notes(rows, name, paper=paper)]),
             ]
     if curves is not None:
         body += ["<h2>Training</h2>", embedded_image(curves, "png", "training curves")]
@@ -135,11 +135,3 @@ def _domain(title: str, domain: DomainResult, mistakes: bytes | None) -> str:
 def _in_one_line(text: str) -> str:
     number, _, change = text.partition("\n")
     return f"{number} ({change})" if change else number
-
-
-def _list(lines: list[str]) -> str:
-    items = []
-    for line in lines:
-        loud = line.startswith(("warning", "not comparable"))
-        items.append(f"<li{' class=alarm' if loud else ''}>{escape(line)}</li>")
-    return f'<ul class="faint">{"".join(items)}</ul>'

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.spread import Spread, percent
+from engine.tables import text_table, titled
 from engine.wording import counted
 
 from .appearance import PAPER_ERRORS, PAPER_ORIGIN
@@ -14,11 +15,10 @@ from .results import DomainResult, ModelResult
 from .seeds import Aggregate
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, Group
+    from rich.console import Group
 
 Rows = Sequence["ModelResult | Aggregate"]
 CONFUSIONS_SHOWN = 10
-WORDS_WIDTH = 16  # to which the words of a table are folded where it is too wide
 CLASSES_SHOWN = 40  # of more classes, a table shows the best and the worst
 
 # ------------------------------------------------------------------------ what stands in a cell
@@ -182,8 +182,8 @@ def result_table(rows: Rows, title: str) -> Group:
     """Models by domains: every metric, means over the domains, and what the numbers depend on
     below. For ``Console().print(..., soft_wrap=True)``."""
     heads, lines, numbers = result_cells(rows)
-    table = _table(["model", *heads], lines)
-    return _group(f"{title} (percent)", table, [*numbers, *notes(rows)])
+    table = text_table(["model", *heads], lines)
+    return titled(f"{title} (percent)", table, [*numbers, *notes(rows)])
 
 
 def summary_table(
@@ -208,7 +208,7 @@ def summary_table(
         for domain, kept in details.items()
         if kept and kept[0] and domain in metrics
     ]
-    return _group(f"{title} (percent)", _table(heads, lines), below)
+    return titled(f"{title} (percent)", text_table(heads, lines), below)
 
 
 def result_cells(rows: Rows) -> tuple[list[str], list[list[str]], list[str]]:
@@ -256,8 +256,10 @@ def certainty_table(rows: Rows) -> Group:
         if isinstance(row, ModelResult)
         for name, domain in row.domains.items()
     ]
-    table = _table(["model", "domain", "log loss (nats)", "calibration error (%)"], lines, words=2)
-    return _group("probabilities", table)
+    table = text_table(
+        ["model", "domain", "log loss (nats)", "calibration error (%)"], lines, words=2
+    )
+    return titled("probabilities", table)
 
 
 def class_cells(rows: Rows, domain: str) -> tuple[list[str], list[list[str]], list[str]]:
@@ -294,7 +296,7 @@ def class_cells(rows: Rows, domain: str) -> tuple[list[str], list[list[str]], li
 def class_table(rows: Rows, domain: str) -> Group:
     """Accuracy by class on one domain, and the most frequent confusions of each model."""
     heads, lines, means = class_cells(rows, domain)
-    table = _table(["class", *heads], lines, last=["mean", *means])
+    table = text_table(["class", *heads], lines, last=["mean", *means])
     known = next(
         (r.domains[domain] for r in rows if isinstance(r, ModelResult) and domain in r.domains),
         None,
@@ -303,7 +305,7 @@ def class_table(rows: Rows, domain: str) -> Group:
     note = (
         f"; the {len(lines) // 2} worst and best of {len(known.classes)}" if known and many else ""
     )
-    return _group(f"{domain}: accuracy by class (percent{note})", table)
+    return titled(f"{domain}: accuracy by class (percent{note})", table)
 
 
 def confusion_table(row: ModelResult, domain: str, limit: int = CONFUSIONS_SHOWN) -> Group:
@@ -315,8 +317,8 @@ def confusion_table(row: ModelResult, domain: str, limit: int = CONFUSIONS_SHOWN
             found.matrix(), found.classes, limit
         )
     ]  # fmt: skip
-    table = _table(["truth", "taken for", "images", "of its class (%)"], lines, words=2)
-    return _group(f"{row.name} on {domain}: most frequent confusions", table)
+    table = text_table(["truth", "taken for", "images", "of its class (%)"], lines, words=2)
+    return titled(f"{row.name} on {domain}: most frequent confusions", table)
 
 
 def shift_names(rows: Rows, domain: str) -> list[str]:
@@ -390,65 +392,9 @@ def appearance_table(
 ) -> Group:
     """Models by appearance shifts on one domain: accuracy, and its change against no shift."""
     heads, lines = appearance_cells(rows, domain, paper=paper, metric=metric)
-    table = _table(["model", *heads], lines, spaced=True)
+    table = text_table(["model", *heads], lines, spaced=True)
     title = f"{domain}: {metric} under appearance shifts (percent; below it the change)"
-    return _group(title, table, appearance_notes(rows, domain, paper=paper))
-
-
-class _Whole:
-    """A table whose numbers are never cut: on a narrow terminal only the words are folded."""
-
-    def __init__(self, table: Any, least: int) -> None:
-        self.table, self.least = table, least
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Any:
-        width = max(options.max_width, self.least)
-        yield from console.render(self.table, options.update(max_width=width))
-
-
-def _table(
-    heads: Sequence[str],
-    lines: Sequence[Sequence[str]],
-    *,
-    words: int = 1,
-    last: Sequence[str] = (),
-    spaced: bool = False,
-) -> _Whole:
-    """A table whose first ``words`` columns are text.
-
-    Args:
-        last: a line of means. spaced: a rule between the lines.
-    """
-    from rich.cells import cell_len
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_lines=spaced)
-    least = 1
-    for place, head in enumerate(heads):
-        cells = [*(line[place] for line in lines), *([last[place]] if last else [])]
-        if place < words:
-            table.add_column(Text(head), overflow="fold")
-            least += 3 + min(WORDS_WIDTH, max(cell_len(text) for text in (head, *cells)))
-        else:
-            # a head may be broken between words, a number nowhere
-            parts = [*head.split(), *(part for text in cells for part in text.split("\n"))]
-            width = max(cell_len(part) for part in parts)
-            table.add_column(Text(head), justify="right", width=width)
-            least += 3 + width
-    for line in lines:
-        table.add_row(*map(Text, line))
-    if last:
-        table.add_section()
-        table.add_row(*map(Text, last))
-    return _Whole(table, least)
-
-
-def _group(title: str, table: _Whole, below: Sequence[str] = ()) -> Group:
-    from rich.console import Group
-    from rich.text import Text
-
-    return Group(Text(title), table, *map(Text, below))
+    return titled(title, table, appearance_notes(rows, domain, paper=paper))
 
 
 def _signed(drop: float | None) -> str:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.recipe import shared_name
 from engine.spread import Spread, check_alike
 
 from .results import ModelResult
-
-# What a training is made of; the rest of a configuration says where files go and what is logged.
-_RECIPE = (
-    *("model", "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"),
-    *("precision", "custom_hooks", "auto_scale_lr", "sync_bn", "load_from"),
-)
-# of no effect on what is trained
-_ELSEWHERE = {"root", "num_workers", "persistent_workers", "pin_memory", "prefetch_factor"}
-_ELSEWHERE |= {"val_interval", "seed"}
 
 
 @dataclass(frozen=True)
@@ -130,25 +119,6 @@ def by_recipe(results: Sequence[ModelResult]) -> list[list[ModelResult]]:
     ]
 
 
-def recipe_digest(config: Mapping[str, Any] | None) -> str:
-    """What a training's configuration says without its seed, its folders and its logs: a sha256.
-
-    Empty for None.
-    """
-    if not config:
-        return ""
-    told = {key: _essential(config[key]) for key in _RECIPE if config.get(key) is not None}
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _essential(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _essential(v) for k, v in value.items() if k not in _ELSEWHERE}
-    if isinstance(value, list | tuple):
-        return [_essential(item) for item in value]
-    return value
-
-
 def _spreads(
     keys: Any, get: Callable[..., float | None], results: Sequence[ModelResult]
 ) -> dict[str, Spread]:
@@ -162,10 +132,5 @@ def _spreads(
 
 
 def _shared_name(results: Sequence[ModelResult]) -> str:
-    """``bin_s0/epoch_30`` and ``bin_s1/epoch_30`` -> ``bin``."""
-    folders = [r.name.partition("/")[0] for r in results]
-    shared = folders[0]
-    while shared and not all(folder.startswith(shared) for folder in folders):
-        shared = shared[:-1]
-    shared = re.sub(r"[_-](seed|s)?\d*$", "", shared)  # of ..._seed0, ..._s0, ...-0
+    shared = shared_name([r.name for r in results])
     return shared or Path(results[0].config).stem or results[0].name

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from torch.utils.data import Dataset
 
-from imaging.files import read_image, relative_name
+from imaging.cache import CacheOption, image_reader
+from imaging.files import relative_name
 from imaging.samples import Transform, as_transform, collate_samples, file_size
 from reid.registry import FUNCTIONS
 
@@ -23,6 +24,7 @@ __all__ = [
     "ReIDDataset",
     "Record",
     "Splits",
+    "Trial",
     "check_camera_option",
     "collate",
 ]
@@ -30,6 +32,9 @@ __all__ = [
 SPLITS = ("train", "query", "gallery", "test")
 
 CameraOption: TypeAlias = Literal["auto"] | None
+
+Trial: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""(query, gallery): two int64 arrays of positions among the records of the split 'test'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,9 @@ class Splits:
     ``protocol`` says in words how the lists came about, for it decides which numbers may be
     compared. ``root`` is the folder that names in the fingerprint are relative to. ``identities``
     and ``cameras`` give the names behind the numbers where the data had names, and ``notes`` say
-    what the parser left out.
+    what the parser left out. ``official`` are the numbers of images of train, query and gallery of
+    the published split, where there is one. ``trials`` are the draws of a protocol whose result is
+    the mean over several; ``query`` and ``gallery`` then hold all images of all draws, each once.
     """
 
     name: str
@@ -60,6 +67,13 @@ class Splits:
     identities: Mapping[int, str] = field(default_factory=dict)
     cameras: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    official: tuple[int, int, int] | None = None
+    trials: tuple[Trial, ...] = field(default=(), compare=False)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The numbers of images of train, query and gallery."""
+        return len(self.train), len(self.query), len(self.gallery)
 
     def records(self, split: str) -> tuple[Record, ...]:
         """The records of train, query, gallery, or test: query followed by gallery."""
@@ -92,6 +106,8 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
             tensor``, or None: the image as it is.
         camera: ``'auto'`` uses the camera labels that the data has; None ignores them, which also
             switches off the filter that drops same-camera matches in the evaluation.
+        cache: keep images in memory: None, ``'resized'``, ``'bytes'``, or a dict; see
+            ``imaging.cache``.
 
     Attributes:
         splits: all lists of the parser; ``records`` is the tuple of this split.
@@ -99,6 +115,7 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
             identities, 0 .. number of training identities - 1; -1 for an identity that is not
             trained on, so that a classification loss on it fails instead of learning nonsense.
         pids, camids: (N,) int64; camid -1 means that there is no camera label.
+        domains: (N,) int64, which of several data sets an image is of; 0 where there is one.
     """
 
     def __init__(
@@ -108,6 +125,7 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
         transforms: Sequence[Mapping[str, Any]] | Transform | None = None,
         *,
         camera: CameraOption = "auto",
+        cache: CacheOption = None,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -123,9 +141,11 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
                 f"{self.splits.protocol}); `python tools/prepare_data.py reid {root}` explains "
                 "what the data holds"
             )
+        self.read = image_reader(cache, [r.path for r in self.records], transforms)
         self.pids = np.array([r.pid for r in self.records], np.int64)
         self.camids = np.array([-1 if r.camid is None else r.camid for r in self.records], np.int64)
         self.labels = _labels(self.pids, [r.pid for r in self.splits.train])
+        self.domains = np.zeros(len(self.records), np.int64)
 
     @abstractmethod
     def parse(self) -> Splits:
@@ -142,8 +162,13 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
         return len(self.splits.query) if self.split in ("query", "test") else 0
 
     @cached_property
-    def metainfo(self) -> dict[str, str | int]:
-        """What a metric and a run manifest need to know, in plain strings and integers."""
+    def metainfo(self) -> dict[str, Any]:
+        """What a metric and a run manifest need to know, in plain strings and integers.
+
+        ``trials`` alone is none of these: of the split 'test' of a protocol with several draws, a
+        tuple of :data:`Trial`; otherwise empty.
+        """
+        trials = self.splits.trials if self.split == "test" else ()
         return {
             "name": self.splits.name,
             "split": self.split,
@@ -156,6 +181,8 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
             "num_train_images": len(self.splits.train),
             "num_query_images": len(self.splits.query),
             "num_gallery_images": len(self.splits.gallery),
+            "num_trials": len(trials),
+            "trials": trials,
         }
 
     def __len__(self) -> int:
@@ -165,7 +192,8 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
         """One sample. ``key`` is an index, or (index, seed): the seed then fixes the augmentation.
 
         Returns:
-            dict: inputs ((3, H, W) uint8 RGB tensor), label, pid, camid, path, index.
+            dict: inputs ((3, H, W) uint8 RGB tensor), label, pid, camid, path, index, seed (-1 for
+            none, see ``imaging.batch_augmentation``).
         """
         position, seed = key if isinstance(key, tuple) else (key, None)
         position = as_index(position)
@@ -173,7 +201,7 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
             raise IndexError(f"index {position} of a dataset with {len(self)} images")
         position %= len(self)
         record = self.records[position]
-        inputs = self.transforms(read_image(record.path), None if seed is None else as_index(seed))
+        inputs = self.transforms(self.read(position), None if seed is None else as_index(seed))
         return {
             "inputs": inputs,
             "label": int(self.labels[position]),
@@ -181,6 +209,7 @@ class ReIDDataset(Dataset[dict[str, Any]], ABC):
             "camid": int(self.camids[position]),
             "path": record.path,
             "index": position,
+            "seed": -1 if seed is None else as_index(seed),
         }
 
     def __repr__(self) -> str:
@@ -196,9 +225,9 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Samples of a :class:`ReIDDataset` -> one batch of B images.
 
     Returns:
-        dict: inputs (B, 3, H, W) uint8; label, pid, camid, index (B,) int64; path, B strings.
+        dict: inputs (B, 3, H, W) uint8; label, pid, camid, index, seed (B,) int64; path, B strings.
     """
-    return collate_samples(samples, ("label", "pid", "camid", "index"))
+    return collate_samples(samples, ("label", "pid", "camid", "index", "seed"))
 
 
 def check_camera_option(camera: CameraOption) -> CameraOption:

@@ -3,13 +3,14 @@
 import csv
 import io
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.atomic import write_file
 from engine.wording import counted, some
-from imaging.files import existing_folder
+from imaging.cache import CacheOption
+from imaging.files import existing_folder, relative_name
 from reid.datasets.base import (
     CameraOption,
     Record,
@@ -18,10 +19,11 @@ from reid.datasets.base import (
     Transform,
     check_camera_option,
 )
+from reid.datasets.numbering import number_names
 from reid.datasets.splitting import automatic_split, split_query_gallery
 from reid.registry import DATASETS
 
-__all__ = ["CSVList", "find_csv", "parse_csv_list"]
+__all__ = ["CSVList", "find_csv", "parse_csv_list", "write_csv_list"]
 
 _SPLITS = ("train", "query", "gallery", "test")
 _JUNK = "-1"
@@ -50,6 +52,7 @@ class CSVList(ReIDDataset):
         transforms: Sequence[Mapping[str, Any]] | Transform | None = None,
         *,
         camera: CameraOption = "auto",
+        cache: CacheOption = None,
         csv_file: str | os.PathLike[str] | None = None,
         train_fraction: float = 0.5,
         seed: int = 0,
@@ -57,7 +60,7 @@ class CSVList(ReIDDataset):
         self.csv_file = csv_file
         self.train_fraction = train_fraction
         self.seed = seed
-        super().__init__(root, split, transforms, camera=camera)
+        super().__init__(root, split, transforms, camera=camera, cache=cache)
 
     def parse(self) -> Splits:
         return parse_csv_list(
@@ -101,11 +104,11 @@ def parse_csv_list(
         raise ValueError(f"{str(file)!r} lists no image")
     with_camera = camera is not None and any(row.camera for row in rows)
     with_split = "split" in columns
-    paths = [str(folder / Path(row.path).expanduser()) for row in rows]
+    paths = [_place(folder, row.path) for row in rows]
     _check_rows(file, rows, paths, with_camera=with_camera, with_split=with_split)
 
-    pid_of = _numbers(row.pid for row in rows)
-    camid_of = _numbers(row.camera for row in rows) if with_camera else {}
+    pid_of = number_names(row.pid for row in rows)
+    camid_of = number_names(row.camera for row in rows) if with_camera else {}
     identities = {number: name for name, number in pid_of.items()}
     lists: dict[str, list[Record]] = {split: [] for split in ("", *_SPLITS)}
     for row, path in zip(rows, paths, strict=True):
@@ -139,6 +142,31 @@ def parse_csv_list(
         cameras={number: name for name, number in camid_of.items()},
         notes=(f"{counted(junk, 'row')} of identity -1 (junk) left out",) if junk else (),
     )
+
+
+def write_csv_list(splits: Splits, file: str | os.PathLike[str]) -> Path:
+    """Write the lists of any data set as a table that :class:`CSVList` reads.
+
+    Paths are relative to the file's folder where they lie below it, so that both can be moved
+    together, and absolute elsewhere. Identities and cameras keep their names.
+    """
+    target = Path(file).expanduser()
+    base = os.path.join(target.absolute().parent.resolve(), "")  # noqa: PTH118
+    records = [(split, r) for split in ("train", "query", "gallery") for r in splits.records(split)]
+    with_camera = all(r.camid is not None for _, r in records)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "pid", *(["camera"] if with_camera else []), "split"])
+    root = os.path.join(Path(splits.root).resolve(), "")  # noqa: PTH118 - strings, 100,000 of them
+    for split, record in records:
+        path = relative_name(record.path, splits.root)
+        if not os.path.isabs(path):  # noqa: PTH117
+            path = root + path
+        below = path.removeprefix(base).replace(os.sep, "/")
+        camera = [] if record.camid is None else [splits.cameras.get(record.camid, record.camid)]
+        pid = splits.identities.get(record.pid, record.pid)
+        writer.writerow([below, pid, *(camera if with_camera else []), split])
+    return write_file(target, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def find_csv(
@@ -231,7 +259,7 @@ def _check_rows(
         where = f"line {row.line}"
         if not row.path or not row.pid:
             problems.append(f"{where}: the {'pid' if row.path else 'path'} is empty")
-        elif not Path(path).is_file():
+        elif not os.path.isfile(path):  # noqa: PTH113 - a string, for every image
             problems.append(f"{where}: {path!r} does not exist")
         if with_camera and not row.camera:
             problems.append(f"{where}: the camera is empty, though other rows have one")
@@ -245,16 +273,15 @@ def _check_rows(
     _raise_problems(file, problems)
 
 
+def _place(folder: Path, path: str) -> str:
+    """``path``, from ``folder`` where it is relative; as pathlib has it, at a fifth of the time."""
+    if path.startswith("~") or "./" in path or "//" in path:
+        return str(folder / Path(path).expanduser())
+    return os.path.join(folder, path)  # noqa: PTH118
+
+
 def _raise_problems(file: Path, problems: Sequence[str], limit: int = 10) -> None:
     if problems:
         more = [f"and {len(problems) - limit:,} more"] if len(problems) > limit else []
         listed = "\n  ".join([*problems[:limit], *more])
         raise ValueError(f"{str(file)!r} has {counted(len(problems), 'problem')}:\n  {listed}")
-
-
-def _numbers(names: Iterable[str]) -> dict[str, int]:
-    """name -> number: its own value when every name is a plain number, else its place in order."""
-    ordered = sorted(set(names))
-    if all(re.fullmatch(r"0|[1-9][0-9]{0,17}", name) for name in ordered):  # fits int64
-        return {name: int(name) for name in ordered}
-    return {name: number for number, name in enumerate(ordered)}

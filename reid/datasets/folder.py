@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.wording import counted, some
+from imaging.cache import CacheOption
 from imaging.files import existing_folder, list_images, relative_name
 from reid.datasets.base import (
     CameraOption,
@@ -23,10 +24,11 @@ from reid.datasets.base import (
     Transform,
     check_camera_option,
 )
+from reid.datasets.name_pattern import compile_name_pattern, find_names
 from reid.datasets.splitting import automatic_split, split_query_gallery
 from reid.registry import DATASETS
 
-__all__ = ["ImageFolder", "guess_camera_pattern", "parse_image_folder"]
+__all__ = ["ImageFolder", "compile_camera_pattern", "guess_camera_pattern", "parse_image_folder"]
 
 _SUBTREES = ("train", "query", "gallery", "test")
 
@@ -52,6 +54,7 @@ class ImageFolder(ReIDDataset):
         transforms: Sequence[Mapping[str, Any]] | Transform | None = None,
         *,
         camera: CameraOption = "auto",
+        cache: CacheOption = None,
         camera_pattern: str | None = None,
         train_fraction: float = 0.5,
         seed: int = 0,
@@ -59,7 +62,7 @@ class ImageFolder(ReIDDataset):
         self.camera_pattern = camera_pattern
         self.train_fraction = train_fraction
         self.seed = seed
-        super().__init__(root, split, transforms, camera=camera)
+        super().__init__(root, split, transforms, camera=camera, cache=cache)
 
     def parse(self) -> Splits:
         return parse_image_folder(
@@ -88,7 +91,7 @@ def parse_image_folder(
             pattern that is not valid or does not match every file.
     """
     check_camera_option(camera)
-    pattern = _compile(camera_pattern) if camera else None
+    pattern = compile_camera_pattern(camera_pattern) if camera else None
     folder = existing_folder(root)
     subtrees = _subtrees(folder)
     notes: list[str] = []
@@ -155,21 +158,13 @@ def guess_camera_pattern(names: Iterable[str]) -> str | None:
     return None
 
 
-def _compile(camera_pattern: str | None) -> re.Pattern[str] | None:
+def compile_camera_pattern(camera_pattern: str | None) -> re.Pattern[str] | None:
+    """None for None, else see :func:`compile_name_pattern`."""
     if camera_pattern is None:
         return None
-    try:
-        pattern = re.compile(camera_pattern)
-    except re.error as error:
-        raise ValueError(
-            f"camera_pattern '{camera_pattern}' is not a regular expression: {error}"
-        ) from None
-    if pattern.groups != 1:
-        raise ValueError(
-            f"camera_pattern must have exactly one group, the camera's name, as in '^(\\d+)_'; "
-            f"'{camera_pattern}' has {pattern.groups}"
-        )
-    return pattern
+    return compile_name_pattern(
+        camera_pattern, option="camera_pattern", what="camera", example=r"^(\d+)_"
+    )
 
 
 def _subtrees(folder: Path) -> tuple[str, ...]:
@@ -204,8 +199,9 @@ def _identity_files(folder: Path, notes: list[str]) -> dict[str, list[str]]:
             raise ValueError(
                 f"images lie directly in {str(folder)!r} ({some(loose, 3)}); expected "
                 f"<root>/<identity>/<file>: if {folder.resolve().name!r} is one identity, use "
-                f"{str(folder.parent)!r}, otherwise sort them into one folder per identity or "
-                "list them for reid.CSVList"
+                f"{str(folder.parent)!r}; if the file names say who it is, use reid.FlatFolder "
+                "(--identity-pattern); otherwise sort them into one folder per identity or list "
+                "them for reid.CSVList"
             )
         what = "only empty folders" if children else "no folder"
         raise ValueError(
@@ -250,22 +246,13 @@ def _camera_names(
     """path -> camera name; empty without a pattern."""
     if pattern is None:
         return {}
-    names: dict[str, str] = {}
-    unmatched = []
-    for subtree, tree in files.items():
-        for identity, paths in tree.items():
-            base = str(folder / subtree / identity)
-            for path in paths:
-                found = pattern.search(relative_name(path, base))
-                if found and found[1]:
-                    names[path] = found[1]
-                else:
-                    unmatched.append(relative_name(path, str(folder)))
-    if unmatched:
-        total = len(unmatched) + len(names)
-        raise ValueError(
-            f"camera_pattern '{pattern.pattern}' finds no camera in {len(unmatched):,} of "
-            f"{total:,} files: {some(unmatched)}; correct the pattern, or leave it out to work "
-            "without cameras"
-        )
-    return names
+    found = (
+        (path, str(folder / subtree / identity))
+        for subtree, tree in files.items()
+        for identity, paths in tree.items()
+        for path in paths
+    )
+    below_identity = ((path, relative_name(path, base)) for path, base in found)
+    return find_names(
+        pattern, below_identity, option="camera_pattern", what="camera", root=str(folder)
+    )

@@ -9,10 +9,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from imaging.files import relative_name
-from reid.datasets.base import Record
+import numpy as np
 
-__all__ = ["automatic_split", "split_identities", "split_query_gallery"]
+from imaging.files import relative_name
+from reid.datasets.base import Record, Trial
+
+__all__ = [
+    "automatic_split",
+    "draw_gallery",
+    "draw_one_each",
+    "split_identities",
+    "split_query_gallery",
+]
 
 
 def automatic_split(
@@ -73,6 +81,39 @@ def split_query_gallery(
     )
 
 
+def draw_gallery(
+    query: Sequence[Record],
+    gallery: Sequence[Record],
+    *,
+    draws: int,
+    root: str = "",
+    seed: int = 0,
+) -> tuple[Trial, ...]:
+    """Single-shot trials: all queries against one random gallery image of each identity."""
+    queries = np.arange(len(query), dtype=np.int64)
+    return tuple(
+        (queries, len(query) + np.array(chosen, np.int64))
+        for chosen in draw_one_each(gallery, draws=draws, root=root, seed=seed)
+    )
+
+
+def draw_one_each(
+    records: Sequence[Record], *, draws: int, root: str = "", seed: int = 0
+) -> list[list[int]]:
+    """For each draw the positions, in order, of one random record of each identity."""
+    if draws < 1:
+        raise ValueError(f"draws must be 1 or more, got {draws}")
+    names = [relative_name(r.path, root) for r in records]
+    positions: dict[int, list[int]] = defaultdict(list)
+    for position, record in enumerate(records):
+        positions[record.pid].append(position)
+    chosen = []
+    for draw in range(draws):
+        ranks = [_rank(f"{seed}\0{draw}", name) for name in names]
+        chosen.append(sorted(min(own, key=ranks.__getitem__) for own in positions.values()))
+    return chosen
+
+
 def _queries(by_camera: Mapping[int | None, Sequence[Record]]) -> list[Record]:
     """The queries of one identity, whose images are given by camera, the preferred one first."""
     if set(by_camera) == {None}:
@@ -90,5 +131,5 @@ def _queries(by_camera: Mapping[int | None, Sequence[Record]]) -> list[Record]:
     return [by_camera[c][0] for c in cameras]
 
 
-def _rank(seed: int, name: str) -> bytes:
+def _rank(seed: int | str, name: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogateescape")).digest()

@@ -9,9 +9,10 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from engine.findings import Finding, Findings, by_level
 from engine.wording import counted
@@ -41,12 +42,16 @@ _EXTENSIONS = {
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """The size of a split; ``cameras`` is 0 when there are no camera labels."""
+    """The size of a split; ``cameras`` is 0 when there are no camera labels.
+
+    ``official`` is the number of images that the published split has, None where there is none.
+    """
 
     split: str
     images: int
     identities: int
     cameras: int
+    official: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ class ValidationReport(Findings):
     table: tuple[SplitCounts, ...]
     findings: tuple[Finding, ...]
     images_read: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {**asdict(self), "ok": self.ok}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,8 @@ def validate(
     contents = _read_all(splits, progress, workers) if read_images else {}
     findings = chain(
         _check_files(splits, contents) if read_images else _check_existence(splits),
+        _check_repeated(splits),
+        _check_official(splits),
         _check_train(splits),
         _check_test(splits),
         _check_overlap(splits),
@@ -99,7 +110,10 @@ def validate(
     return ValidationReport(
         name=splits.name,
         protocol=splits.protocol,
-        table=tuple(_counts(split, splits.records(split)) for split in _LISTS),
+        table=tuple(
+            _counts(split, splits.records(split), official)
+            for split, official in zip(_LISTS, splits.official or (None,) * 3, strict=True)
+        ),
         findings=by_level(findings),
         images_read=len(contents),
     )
@@ -262,6 +276,33 @@ def _check_shapes(splits: Splits, contents: Mapping[str, _Content]) -> Iterator[
 # ------------------------------------------------------------------------------- the lists
 
 
+def _check_repeated(splits: Splits) -> Iterator[Finding]:
+    """One file under two entries of the lists; files of the same bytes are found by reading."""
+    times = Counter(r.path for split in _LISTS for r in splits.records(split))
+    if repeated := [path for path, count in times.items() if count > 1]:
+        yield Finding(
+            "error",
+            f"{_are(repeated, 'file')} listed more than once, so trained on or counted more than "
+            "once: remove all but one entry of each",
+            tuple(relative_name(path, splits.root) for path in repeated),
+        )
+
+
+def _check_official(splits: Splits) -> Iterator[Finding]:
+    if splits.official is None or splits.counts == splits.official:
+        return
+    told = ", ".join(
+        f"{split} {found:,} instead of {official:,}"
+        for split, found, official in zip(_LISTS, splits.counts, splits.official, strict=True)
+        if found != official
+    )
+    yield Finding(
+        "note",
+        f"the numbers of images are not the published ones ({told}), so results cannot be "
+        "compared with published ones: unpack the data again if it should be the whole set",
+    )
+
+
 def _check_train(splits: Splits) -> Iterator[Finding]:
     images = Counter(r.pid for r in splits.train)
     if not images:
@@ -275,7 +316,8 @@ def _check_train(splits: Splits) -> Iterator[Finding]:
             "error",
             f"all {len(splits.train):,} training images are of one identity "
             f"({_identity(splits, *images)}), from which nothing can be told apart: check that "
-            "each identity has a folder or pid of its own",
+            "each identity has a folder or pid of its own, or give an identity_pattern that finds "
+            "it in the names of the files",
         )
     single = [pid for pid, count in images.items() if count == 1]
     if single and len(images) > 1:
@@ -374,11 +416,18 @@ def _check_cameras(splits: Splits) -> Iterator[Finding]:
     records = splits.train + splits.records("test")
     labelled = {r.camid for r in records if r.camid is not None}
     unlabelled = sum(r.camid is None for r in records)
+    tested = {r.camid is None for r in splits.records("test")}
     if not labelled:
         yield Finding(
             "note",
             "there are no camera labels: all matches count, also from the query's own camera, "
             "which reads better than the usual cross-camera results",
+        )
+    elif tested == {True} and all(r.camid is not None for r in splits.train):
+        yield Finding(
+            "note",
+            "query and gallery have no camera labels, while train has: all matches count, also "
+            "from the query's own camera, which reads better than cross-camera results",
         )
     elif unlabelled:
         yield Finding(
@@ -444,9 +493,9 @@ def _paths(splits: Splits) -> list[str]:
     return list(dict.fromkeys(r.path for split in _LISTS for r in splits.records(split)))
 
 
-def _counts(split: str, records: Sequence[Record]) -> SplitCounts:
+def _counts(split: str, records: Sequence[Record], official: int | None) -> SplitCounts:
     cameras = {r.camid for r in records} - {None}
-    return SplitCounts(split, len(records), len({r.pid for r in records}), len(cameras))
+    return SplitCounts(split, len(records), len({r.pid for r in records}), len(cameras), official)
 
 
 def _positive(query: Record, cameras: set[int | None]) -> bool:

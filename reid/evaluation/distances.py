@@ -34,29 +34,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reid.evaluation.ranking_cpu import DTYPES, CpuKernels, cpu_kernels
+
 _PIECE = 128  # dimensions per product
-_SCREEN_ROWS = {"cpu": 1024, "cuda": 4096}  # a block of 8 MB stays in a CPU's last-level cache
-_SCREEN_COLUMNS = {"cpu": 2048, "cuda": 16384}
+_SCREEN_ROWS = {"cpu": 512, "cuda": 4096}  # a block of 2 MB stays in a CPU's last-level cache
+_SCREEN_COLUMNS = {"cpu": 1024, "cuda": 16384}
+_OPEN_ELEMENTS = 1 << 24  # of query features held centred at a time, 64 MB
 _GIVEN_ELEMENTS = 1 << 22  # of a given matrix read at a time
 _JUDGE_ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 24}  # float64 values judged at a time
 _MANY_PAIRS = 1 << 16  # from here on it pays to look for equal gallery vectors first
+_CODE_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 26}  # different pairs that are told apart at a time
 _LARGEST_SQUARE = 1e150  # a key squares products of two features: stay inside float64
 _SMALLEST_SQUARE = 1e-150
 
 
 class Screen(NamedTuple):
-    """Distances of a block of queries to gallery columns ``first`` and on, good enough to screen.
+    """Distances of some queries to some gallery items, good enough to screen.
 
-    ``lower`` and ``upper`` (B, W) enclose a table of exact keys on the scale of ``values`` (B, C):
-    above ``upper`` a value is certainly farther than that key, below ``lower`` certainly nearer.
-    ``lower`` is None if the values are themselves exact keys, and ``upper`` the table.
-    ``finer`` computes the same screen with narrower bounds, at twice the cost.
+    ``values`` (B, C) are those of the opened queries ``row`` and on to the gallery items ``column``
+    and on; the reader may overwrite them. ``table`` (B, W) are the exact keys of the caller's table
+    on the scale of ``values``. A value that differs from an entry by more than ``margin`` (B,) is
+    certainly nearer, or certainly farther. ``margin`` is None if the values are exact keys.
+    ``finer`` computes the same screen with a narrower margin, at twice the cost.
     """
 
-    first: int
+    row: int
+    column: int
     values: Tensor
-    lower: Tensor | None
-    upper: Tensor
+    table: Tensor
+    margin: Tensor | None
     finer: Callable[[], Screen] | None = None
 
 
@@ -67,7 +73,7 @@ class Rows(Protocol):
         """Exact keys of P pairs, (P,): any numbers that grow with the distance."""
 
     def screens(self, table: Tensor) -> Iterator[Screen]:
-        """The gallery left to right; ``table`` (B, W) holds exact keys, padded with infinity."""
+        """Every pair once; ``table`` (B, W) holds exact keys, padded with infinity."""
 
 
 class Distances(Protocol):
@@ -77,6 +83,7 @@ class Distances(Protocol):
     num_gallery: int
     device: torch.device
     block_rows: int
+    """How many queries to open at once, at most."""
 
     def open(self, start: int, stop: int) -> Rows:
         """Queries ``start`` to ``stop``."""
@@ -98,8 +105,9 @@ class FeatureDistances:
         ValueError: for anything but two finite, non-empty matrices of equal width.
         TypeError: for anything but real numbers.
 
-    Memory: a screen block, one converted block of either side, and a few (Q,) and (G,) tables; the
-    features are never copied as a whole (unless they change device).
+    Memory: a screen, the opened queries and one block of the gallery converted, and a few (Q,) and
+    (G,) tables; the gallery is never copied as a whole (unless it has to change device, or, on a
+    CPU, type or layout for the exact keys).
     """
 
     def __init__(self, query: Any, gallery: Any, metric: str) -> None:
@@ -119,8 +127,9 @@ class FeatureDistances:
         self.device = self.query.device
         self.num_queries, self.dim = self.query.shape
         self.num_gallery = self.gallery.shape[0]
-        self.block_rows = _SCREEN_ROWS[self.device.type]
-        self.block_columns = _SCREEN_COLUMNS[self.device.type]
+        self.screen_rows = _SCREEN_ROWS[self.device.type]
+        self.screen_columns = _SCREEN_COLUMNS[self.device.type]
+        self.block_rows = max(self.screen_rows, _OPEN_ELEMENTS // self.dim)
 
         self.query_square = self._squares(self.query, "query_features")
         self.gallery_square = self._squares(self.gallery, "gallery_features")
@@ -131,12 +140,22 @@ class FeatureDistances:
     def open(self, start: int, stop: int) -> Rows:
         return _FeatureRows(self, start, stop)
 
+    def part(self, queries: Any, gallery: Any) -> FeatureDistances:
+        """Between some of the queries and some of the gallery, given by integer arrays."""
+        queries, gallery = (torch.from_numpy(x).to(self.device) for x in (queries, gallery))
+        return FeatureDistances(self.query[queries], self.gallery[gallery], self.metric)
+
     def _squares(self, features: Tensor, name: str) -> Tensor:
         """Squared lengths in float64, (N,); refuses rows that have none."""
         squares = torch.empty(len(features), dtype=torch.float64, device=self.device)
-        for start in range(0, len(features), self._judged_rows):
-            part = features[start : start + self._judged_rows].double()
-            squares[start : start + len(part)] = _tree_sum(part * part)
+        kernels = cpu_kernels() if self.device.type == "cpu" else None
+        if kernels is not None and features.dtype in DTYPES and features.is_contiguous():
+            place = torch.arange(len(features))
+            squares = kernels.pair_sums(features, features, place, place, False)
+        else:
+            for start in range(0, len(features), self._judged_rows):
+                part = features[start : start + self._judged_rows].double()
+                squares[start : start + len(part)] = _tree_sum(part * part)
         bad = torch.nonzero(~(squares <= _LARGEST_SQUARE)).flatten().tolist()
         if bad:
             raise ValueError(
@@ -170,13 +189,17 @@ class FeatureDistances:
         return max(1, _JUDGE_ELEMENTS[self.device.type] // self.dim)
 
     @cached_property
-    def _twins(self) -> Tensor:
-        """For every gallery item the position of one that has the same values, (G,)."""
-        group = torch.unique(self.gallery, dim=0, return_inverse=True)[1]
-        position = torch.arange(self.num_gallery, device=self.device)
-        representative = torch.empty_like(position)
-        representative[group] = position
-        return representative[group]
+    def _equals(self) -> tuple[Tensor, Tensor] | None:
+        """A number for each different gallery vector, (G,), and where one of each stands, (K,).
+
+        None if looking for equal vectors would not pay.
+        """
+        values, group = torch.unique(self.gallery, dim=0, return_inverse=True)
+        if 2 * len(values) > self.num_gallery:
+            return None
+        position = torch.empty(len(values), dtype=torch.int64, device=self.device)
+        position[group] = torch.arange(self.num_gallery, device=self.device)
+        return group, position
 
     def exact(self, queries: Tensor, columns: Tensor) -> Tensor:
         """Exact keys of P pairs, (P,) float64.
@@ -184,27 +207,55 @@ class FeatureDistances:
         Euclidean: the squared distance. Cosine: -s |s| / |g|^2 with s = <q, g>, which orders like
         the distance and needs no root, so that integer features give exact ties.
         """
-        if len(queries) >= _MANY_PAIRS:  # a collapsed model: judge every different pair once
-            pairs = queries * self.num_gallery + self._twins[columns]
-            pairs, place = torch.unique(pairs, return_inverse=True)
-            if 2 * len(pairs) < len(queries):
-                columns = pairs % self.num_gallery
-                return self._keys(pairs // self.num_gallery, columns)[place]
+        if len(queries) >= _MANY_PAIRS and self._equals is not None:  # judge different pairs once
+            group, position = self._equals
+            first, number = queries.min(), len(position)
+            code = (queries - first) * number + group[columns]
+            rows = int(queries.max() - first) + 1
+            if rows * number <= _CODE_ELEMENTS[self.device.type]:
+                seen = torch.zeros(rows * number, dtype=torch.bool, device=self.device)
+                seen[code] = True
+                codes = seen.nonzero()[:, 0]
+                keys = torch.empty(rows * number, dtype=torch.float64, device=self.device)
+                keys[codes] = self._keys(codes // number + first, position[codes % number])
+                return keys[code]
         return self._keys(queries, columns)
 
     def _keys(self, queries: Tensor, columns: Tensor) -> Tensor:
-        keys = torch.empty(len(queries), dtype=torch.float64, device=self.device)
+        if self.metric == "euclidean":
+            return self._pair_sums(queries, columns)
+        product = self._pair_sums(queries, columns)
+        square = self.gallery_square[columns]
+        return torch.where(square > 0, -product * product.abs() / square, 0.0)
+
+    def _pair_sums(self, queries: Tensor, columns: Tensor) -> Tensor:
+        """Of products (cosine) or of squared differences (euclidean) of P pairs, (P,) float64."""
+        squared = self.metric == "euclidean"
+        if self._for_kernels is not None:
+            kernels, query, gallery = self._for_kernels
+            return kernels.pair_sums(query, gallery, queries, columns, squared)
+        sums = torch.empty(len(queries), dtype=torch.float64, device=self.device)
         for start in range(0, len(queries), self._judged_rows):
             part = slice(start, start + self._judged_rows)
-            query = self.query.index_select(0, queries[part]).double()  # (P, D)
+            terms = self.query.index_select(0, queries[part]).double()  # (P, D)
             gallery = self.gallery.index_select(0, columns[part]).double()
-            if self.metric == "euclidean":
-                keys[part] = _tree_sum(query.sub_(gallery).square_())
-            else:
-                product = _tree_sum(query.mul_(gallery))
-                square = self.gallery_square[columns[part]]
-                keys[part] = torch.where(square > 0, -product * product.abs() / square, 0.0)
-        return keys
+            sums[part] = _tree_sum(
+                terms.sub_(gallery).square_() if squared else terms.mul_(gallery)
+            )
+        return sums
+
+    @cached_property
+    def _for_kernels(self) -> tuple[CpuKernels, Tensor, Tensor] | None:
+        """The compiled kernels, if there are any, and the features as they want them."""
+        kernels = cpu_kernels() if self.device.type == "cpu" else None
+        if kernels is None:
+            return None
+        kind = torch.float32
+        for features in (self.query, self.gallery):
+            exact = features.is_floating_point() and features.dtype != torch.float64
+            kind = kind if exact else torch.float64
+        query, gallery = (x.to(kind).contiguous() for x in (self.query, self.gallery))
+        return kernels, query, gallery
 
 
 class _FeatureRows:
@@ -215,11 +266,14 @@ class _FeatureRows:
 
     def __init__(self, source: FeatureDistances, start: int, stop: int) -> None:
         self.source = source
-        self.start = start
-        self.square = source.query_square[start:stop]
-        self.query = self._centred(source.query, source.query_scale, start, stop)  # (B, D)
-        self.single = self.query.float()
-        self.length = torch.linalg.vector_norm(self.query, dim=1)
+        self.start, self.stop = start, stop
+        self.single = source.center.new_empty((stop - start, source.dim), dtype=torch.float32)
+        self.length, self.product = source.center.new_empty((2, stop - start))
+        for part in self._parts():
+            query = self._query(part)  # (B, D)
+            self.single[part] = query.float()
+            self.length[part] = torch.linalg.vector_norm(query, dim=1)
+            self.product[part] = query @ source.center
 
     def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
         return self.source.exact(rows + self.start, columns)
@@ -227,55 +281,82 @@ class _FeatureRows:
     def screens(self, table: Tensor) -> Iterator[Screen]:
         """float32 screens, each with a float64 one in reserve."""
         source, table = self.source, self._on_screen_scale(table)
-        space = self.single.new_empty(len(self.query) * source.block_columns)
-        for first in range(0, source.num_gallery, source.block_columns):
-            last = min(first + source.block_columns, source.num_gallery)
+        parts = list(self._parts())
+        space = self.single.new_empty(
+            min(len(self.single), source.screen_rows), source.screen_columns
+        )
+        for first in range(0, source.num_gallery, source.screen_columns):
+            last = min(first + source.screen_columns, source.num_gallery)
             gallery = self._centred(source.gallery, source.gallery_scale, first, last)  # (C, D)
             if source.metric == "euclidean":
                 bias = gallery.square().sum(1) / 2
             else:
                 bias = -(gallery @ source.center)
             length = torch.linalg.vector_norm(gallery, dim=1).max()
-            margin = self._margin(length, bias.abs().max())[:, None]  # (B, 1)
-            values = space[: len(self.query) * (last - first)].view(len(self.query), last - first)
-            _minus_product(bias.float(), self.single, gallery.float(), out=values)
-            lower, upper = _rounded(table - margin, -1), _rounded(table + margin, 1)
-            finer = partial(self._finer, first, bias, gallery, table)
-            yield Screen(first, values, lower, upper, finer)
+            finest = self._margin_of_float64(length)
+            margin = self._margin(length, bias.abs().max()) + finest
+            bias32, gallery32 = bias.float(), gallery.float()
+            for part in parts:
+                query = self.single[part]
+                values = space.view(-1)[: len(query) * (last - first)].view(len(query), -1)
+                _minus_product(bias32, query, gallery32, out=values)
+                finer = partial(self._finer, part, first, bias, gallery, table[part], finest[part])
+                yield Screen(part.start, first, values, table[part], margin[part], finer)
 
-    def _finer(self, first: int, bias: Tensor, gallery: Tensor, table: Tensor) -> Screen:
-        margin = self._margin_of_float64
-        values = torch.addmm(bias, self.query, gallery.T, alpha=-1)
-        return Screen(first, values, table - margin, table + margin)
+    def _parts(self) -> Iterator[slice]:
+        """The opened queries, a screen's share at a time."""
+        rows = self.stop - self.start
+        for start in range(0, rows, self.source.screen_rows):
+            yield slice(start, min(start + self.source.screen_rows, rows))
+
+    def _finer(
+        self,
+        part: slice,
+        first: int,
+        bias: Tensor,
+        gallery: Tensor,
+        table: Tensor,
+        margin: Tensor,
+    ) -> Screen:
+        values = torch.addmm(bias, self._query(part), gallery.T, alpha=-1)
+        return Screen(part.start, first, values, table, margin)
+
+    def _query(self, part: slice) -> Tensor:
+        start, stop = self.start + part.start, self.start + part.stop
+        return self._centred(self.source.query, self.source.query_scale, start, stop)
 
     def _centred(self, features: Tensor, scale: Tensor, start: int, stop: int) -> Tensor:
         return (features[start:stop].double() * scale[start:stop, None]).sub_(self.source.center)
 
     def _on_screen_scale(self, keys: Tensor) -> Tensor:
         """Exact keys (B, W) as values of the screen, up to float64 rounding."""
-        if self.source.metric == "euclidean":
-            scale = self.source.query_scale[0].square() / 2
+        source = self.source
+        if source.metric == "euclidean":
+            scale = source.query_scale[0].square() / 2
             return torch.sub(keys * scale, (self.length.square() / 2)[:, None])
-        square = self.square.clamp(min=_SMALLEST_SQUARE)[:, None]  # keys of a zero query are 0
+        square = source.query_square[self.start : self.stop]
+        square = square.clamp(min=_SMALLEST_SQUARE)[:, None]  # keys of a zero query are 0
+        square_of_center = _tree_sum(source.center.square()[None])
         cosine_distance = (keys.abs() / square).sqrt().copysign(keys)  # less 1
-        center = self.source.center
-        return torch.add(cosine_distance, (self.query @ center + center @ center)[:, None])
+        return torch.add(cosine_distance, (self.product + square_of_center)[:, None])
 
     def _margin(self, length: Tensor, bias: Tensor) -> Tensor:
         """Bound on the error of the float32 screen for each query, (B,) float64."""
         pieces = -(-self.source.dim // _PIECE)
         terms = _PIECE + pieces + 4  # a piece, the sum of pieces, and the rounding of the inputs
         error = terms * self.length * length + (pieces + 3) * bias
-        return torch.add(1.01 * 2.0**-24 * error, self._margin_of_float64)
+        return torch.mul(error, 1.01 * 2.0**-24)
 
-    @property
-    def _margin_of_float64(self) -> float:
-        """Bound on the error of everything done in float64, on vectors of length 1 at most.
+    def _margin_of_float64(self, length: Tensor) -> Tensor:
+        """Bound on the error of everything done in float64, for each query, (B,).
 
-        Less the centre they have length 2 at most: 4 D for the product, 5 D for the bias and the
-        table, and the rest for scaling, centring and the exact keys.
+        With s the sum of the two lengths less the centre (itself of length 1 at most), products,
+        bias and table are off by at most 2 D s (1 + s) units; scaling, centring and the exact keys,
+        which are sums by halving, by a few units a level. Where all features are alike, s is small.
         """
-        return 2.0**-53 * (10 * self.source.dim + 256)
+        s = self.length + length
+        levels = self.source.dim.bit_length()
+        return torch.mul(2 * self.source.dim * s * (1 + s) + 16 * levels + 256, 2.0**-53)
 
 
 def _minus_product(bias: Tensor, query: Tensor, gallery: Tensor, *, out: Tensor) -> None:
@@ -299,12 +380,6 @@ def _tree_sum(terms: Tensor) -> Tensor:
         terms[:, : width - half] += terms[:, half:width]
         width = half
     return terms[:, 0]
-
-
-def _rounded(values: Tensor, direction: int) -> Tensor:
-    """float64 to float32, never towards the inside: down for -1, up for 1."""
-    single = values.float()
-    return torch.nextafter(single, torch.full_like(single, direction * torch.inf))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -377,7 +452,7 @@ class _GivenRows:
         return self.values[rows, columns]
 
     def screens(self, table: Tensor) -> Iterator[Screen]:
-        yield Screen(0, self.values, None, table)
+        yield Screen(0, 0, self.values.clone(), table, None)
 
 
 # ---------------------------------------------------------------------------------------------

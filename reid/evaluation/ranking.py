@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +45,9 @@ from reid.evaluation.distances import (
     FeatureDistances,
     GivenDistances,
     Rows,
-    Screen,
     full_precision,
 )
+from reid.evaluation.ranking_cpu import DTYPES, cpu_kernels
 
 ApRule = Literal["step", "trapezoid"]
 Metric = Literal["cosine", "euclidean"]
@@ -56,7 +56,7 @@ Floats = npt.NDArray[np.float64]
 
 _JUNK = -1
 _NO_CAMERA = -1
-_TABLE_ELEMENTS = 1 << 22  # of the per-block table of positive distances
+_TABLE_ELEMENTS = 1 << 21  # of the per-block table of positive distances
 _DOUBTFUL_SHARE = 1 / 256  # of a screen: beyond it a float64 product costs less than judging
 
 
@@ -131,9 +131,9 @@ def evaluate_ranking(
         TypeError: for features that are not real numbers, or ids that are not integers.
     """
     distances = FeatureDistances(query_features, gallery_features, metric)
-    matches = _Matches(
-        _labels(query_ids, "query_ids", distances.num_queries, "query_features"),
-        _labels(gallery_ids, "gallery_ids", distances.num_gallery, "gallery_features"),
+    matches = Matches(
+        as_labels(query_ids, "query_ids", distances.num_queries, "query_features"),
+        as_labels(gallery_ids, "gallery_ids", distances.num_gallery, "gallery_features"),
         query_cameras,
         gallery_cameras,
     )
@@ -162,9 +162,9 @@ def evaluate_distances(
     Raises:
         ValueError, TypeError: as :func:`evaluate_ranking`, for distances instead of features.
     """
-    matches = _Matches(
-        _labels(query_ids, "query_ids"),
-        _labels(gallery_ids, "gallery_ids"),
+    matches = Matches(
+        as_labels(query_ids, "query_ids"),
+        as_labels(gallery_ids, "gallery_ids"),
         query_cameras,
         gallery_cameras,
     )
@@ -176,7 +176,7 @@ def evaluate_distances(
 # protocol: which gallery items count for which query
 
 
-class _Matches:
+class Matches:
     """The gallery items of each query's identity, and which of them are positives."""
 
     def __init__(
@@ -232,7 +232,7 @@ class _Matches:
         )
 
 
-def _labels(values: Any, name: str, length: int | None = None, of: str = "") -> Ints:
+def as_labels(values: Any, name: str, length: int | None = None, of: str = "") -> Ints:
     """Integers, (N,); ``length`` is what ``of`` asks for."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim != 1:
@@ -250,7 +250,7 @@ def _labels(values: Any, name: str, length: int | None = None, of: str = "") -> 
 def _cameras(values: Any, name: str, ids: Ints) -> Ints:
     if values is None:
         return np.full(len(ids), _NO_CAMERA, dtype=np.int64)
-    return _labels(values, name, len(ids), name.replace("cameras", "ids"))
+    return as_labels(values, name, len(ids), name.replace("cameras", "ids"))
 
 
 def _ranges(first: Ints, count: Ints) -> Ints:
@@ -270,15 +270,32 @@ def _examples(ids: Ints, shown: int = 3) -> str:
 
 
 def _evaluate(
-    distances: Distances, matches: _Matches, metric: str, ap: str, ks: Iterable[int]
+    distances: Distances, matches: Matches, metric: str, ap: str, ks: Iterable[int]
 ) -> RankingResult:
+    ks = checked_rules(ap, ks)
+    matches.require_valid()
+    return summary(rank(distances, matches, ap), ap, metric, ks)
+
+
+def checked_rules(ap: str, ks: Iterable[int]) -> list[int]:
     if ap not in ("step", "trapezoid"):
         raise ValueError(f"ap must be 'step' or 'trapezoid', got {ap!r}")
     ks = list(ks)
     if not ks or not all(isinstance(k, int | np.integer) and k > 0 for k in ks):
         raise ValueError(f"ks must be positive integers, at least one, got {ks}")
-    matches.require_valid()
+    return ks
 
+
+class Ranked(NamedTuple):
+    """What a ranking says of each query, (Q,) each; see :class:`RankingResult`."""
+
+    average_precision: Floats
+    num_positives: Ints
+    first: Ints
+    last: Ints
+
+
+def rank(distances: Distances, matches: Matches, ap: str) -> Ranked:
     step = max(1, min(distances.block_rows, _TABLE_ELEMENTS // int(matches.num_positives.max())))
     average_precision = np.full(distances.num_queries, np.nan)
     first, last = np.zeros((2, distances.num_queries), dtype=np.int64)
@@ -292,22 +309,27 @@ def _evaluate(
             average_precision[part] = _average_precision(ranks, count, ap)
             first[part][valid] = ranks[(ends - count)[valid]]
             last[part][valid] = ranks[ends[valid] - 1]
+    return Ranked(average_precision, matches.num_positives, first, last)
 
-    valid = matches.num_positives > 0
-    denominator = int(valid.sum()) if ap == "step" else distances.num_queries
-    inverse_negative_penalty = np.full(distances.num_queries, np.nan)
-    inverse_negative_penalty[valid] = matches.num_positives[valid] / last[valid]
+
+def summary(ranked: Ranked, ap: str, metric: str, ks: list[int]) -> RankingResult:
+    """The means over the queries of ``ranked``, of which one at least is valid."""
+    average_precision, num_positives, first, last = ranked
+    valid = num_positives > 0
+    denominator = int(valid.sum()) if ap == "step" else len(valid)
+    inverse_negative_penalty = np.full(len(valid), np.nan)
+    inverse_negative_penalty[valid] = num_positives[valid] / last[valid]
     return RankingResult(
         cmc={int(k): float((first[valid] <= k).sum() / denominator) for k in ks},
         mAP=float(average_precision[valid].sum() / denominator),
         mINP=float(inverse_negative_penalty[valid].sum() / denominator),
-        num_queries=distances.num_queries,
+        num_queries=len(valid),
         num_valid_queries=int(valid.sum()),
         ap=ap,
         metric=metric,
         average_precision=average_precision,
         inverse_negative_penalty=inverse_negative_penalty,
-        num_positives=matches.num_positives,
+        num_positives=num_positives,
         first_match_rank=first,
         last_match_rank=last,
     )
@@ -326,41 +348,121 @@ def _average_precision(ranks: Ints, count: Ints, ap: str) -> Floats:
     return mean
 
 
-def _positive_ranks(block: Rows, matches: _Matches, part: slice, device: torch.device) -> Ints:
+def _positive_ranks(block: Rows, matches: Matches, part: slice, device: torch.device) -> Ints:
     """Ranks of all positives of a block of queries, query by query, ascending within each."""
     if not matches.num_positives[part].any():
         return np.zeros(0, dtype=np.int64)
     pairs = matches.pairs(part.start, part.stop)
     rows, columns, positive = (torch.from_numpy(array).to(device) for array in pairs)
     count = torch.from_numpy(matches.num_positives[part]).to(device)  # (B,)
-    junk = torch.from_numpy(matches.junk).to(device) if matches.junk.any() else None
-
     table = _sorted_table(rows[positive], block.exact(rows[positive], columns[positive]), count)
-    width = table.shape[1]
-    columns, order = columns.sort()
-    rows = rows[order]
+    ignored = PairMask(rows, columns, np.flatnonzero(matches.junk), device)
 
-    # negatives[b, j]: those that j positives of query b are nearer than
-    negatives = torch.zeros(len(count) * (width + 1), dtype=torch.int64, device=device)
+    nearer = torch.zeros(table.shape, dtype=torch.int64, device=device)
     for screen in block.screens(table):
-        width_here = screen.values.shape[1]
-        farthest = screen.upper.gather(1, (count - 1).clamp(min=0)[:, None])
-        near = screen.values <= farthest.masked_fill(count[:, None] == 0, -torch.inf)  # (B, C)
-        edges = torch.tensor([screen.first, screen.first + width_here], device=device)
-        here = slice(*torch.searchsorted(columns, edges).tolist())
-        near[rows[here], columns[here] - screen.first] = False  # positives, and ignored by camera
-        if junk is not None:
-            near[:, junk[screen.first : screen.first + width_here]] = False
+        here = slice(screen.row, screen.row + len(screen.values))
+        ignored.apply(screen.row, screen.column, screen.values)
+        limit = screen.values.numel()
+        few = limit if screen.finer is None else int(_DOUBTFUL_SHARE * limit)
+        counts, doubtful = count_nearer(
+            screen.values, screen.table, count[here], screen.margin, few
+        )
+        if doubtful is None and screen.finer is not None:
+            screen = screen.finer()
+            ignored.apply(screen.row, screen.column, screen.values)
+            counts, doubtful = count_nearer(
+                screen.values, screen.table, count[here], screen.margin, limit
+            )
+        if doubtful is not None and len(doubtful):
+            row, column = _unflattened(doubtful, screen.values.shape[1])
+            key = block.exact(row + screen.row, column + screen.column)
+            counts += _histogram(row, _search(table[here], row, key), table[here].shape).cumsum(1)
+        nearer[here] += counts
 
-        index = near.reshape(-1).nonzero()[:, 0]
-        place = _places(block, table, screen, index)
-        place += index.div(width_here, rounding_mode="floor") * (width + 1)
-        negatives += torch.bincount(place, minlength=len(negatives))
-
-    nearer = negatives.view(len(count), width + 1)[:, :width].cumsum(1)
-    place = torch.arange(width, device=device)
+    place = torch.arange(table.shape[1], device=device)
     ranks = nearer + place + 1
     return np.asarray(ranks[place < count[:, None]].cpu().numpy(), dtype=np.int64)
+
+
+class PairMask:
+    """Takes out of blocks of values what is no negative: all of the query's identity, and junk."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, junk: Ints, device: torch.device) -> None:
+        self._columns, order = columns.sort(stable=True)
+        self._rows = rows[order]
+        self._junk = torch.from_numpy(junk).to(device)
+        self._column, self._pairs, self._here = -1, slice(0), slice(0)
+
+    def apply(self, row: int, column: int, values: Tensor) -> None:
+        """Set to infinity in ``values`` (B, C), which begin at ``row`` and ``column``."""
+        height, width = values.shape
+        if column != self._column:  # blocks of the same gallery items come one after another
+            edges = torch.tensor([column, column + width], device=self._rows.device)
+            self._pairs = slice(*torch.searchsorted(self._columns, edges).tolist())
+            self._here = slice(*torch.searchsorted(self._junk, edges).tolist())
+            self._column = column
+        rows = self._rows[self._pairs] - row
+        inside = (rows >= 0) & (rows < height)
+        values[rows[inside], self._columns[self._pairs][inside] - column] = torch.inf
+        if self._here.stop > self._here.start:
+            values[:, self._junk[self._here] - column] = torch.inf
+
+
+def count_nearer(
+    values: Tensor, table: Tensor, count: Tensor, margin: Tensor | None, limit: int
+) -> tuple[Tensor, Tensor | None]:
+    """How many of a query's ``values`` are certainly not farther than each of its positives.
+
+    Args:
+        values: (B, C) screened distances, or exact ones.
+        table: (B, W) distances of the positives, ascending in every row; W = 2^n - 1.
+        count: (B,) how many entries of each row of ``table`` are positives; the others are inf.
+        margin: (B,) as of a :class:`~reid.evaluation.distances.Screen`.
+        limit: how many doubtful values to name at most.
+
+    Returns:
+        Counts, (B, W), meaningful where there are positives; and the places, in the flattened
+        ``values`` and in any order, of those that may or may not be farther than some positive:
+        counted nowhere. None in their stead if there are more than ``limit``.
+    """
+    kernels = cpu_kernels() if values.device.type == "cpu" else None
+    if kernels is not None and values.dtype in DTYPES:
+        return kernels.count(values, table.double(), count, margin, limit)
+    lower, upper = table, table
+    if margin is not None:
+        lower, upper = table - margin[:, None], table + margin[:, None]
+        if values.dtype == torch.float32:
+            lower, upper = _rounded(lower, -1), _rounded(upper, 1)
+    farthest = upper.gather(1, (count - 1).clamp(min=0)[:, None])
+    near = values <= farthest.masked_fill(count[:, None] == 0, -torch.inf)  # (B, C)
+    index = near.reshape(-1).nonzero()[:, 0]
+    row = index.div(values.shape[1], rounding_mode="floor")
+    value = values.reshape(-1)[index]
+    place = _search(upper, row, value)
+    doubtful = torch.zeros_like(place, dtype=torch.bool)
+    if margin is not None:
+        doubtful = lower.reshape(-1)[row * table.shape[1] + place] <= value
+    counts = _histogram(row[~doubtful], place[~doubtful], table.shape).cumsum(1)
+    return counts, index[doubtful] if int(doubtful.sum()) <= limit else None
+
+
+def _histogram(row: Tensor, place: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """How often each place, (B, W), occurs; places beyond the last are left out."""
+    height, width = shape
+    index = row * (width + 1) + place
+    counts = torch.bincount(index, minlength=height * (width + 1))
+    return counts.view(height, width + 1)[:, :width]
+
+
+def _unflattened(index: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    row = index.div(width, rounding_mode="floor")
+    return row, index - row * width
+
+
+def _rounded(values: Tensor, direction: int) -> Tensor:
+    """float64 to float32, never towards the inside: down for -1, up for 1."""
+    single = values.float()
+    return torch.nextafter(single, torch.full_like(single, direction * torch.inf))
 
 
 def _sorted_table(rows: Tensor, keys: Tensor, count: Tensor) -> Tensor:
@@ -377,31 +479,9 @@ def _sorted_table(rows: Tensor, keys: Tensor, count: Tensor) -> Tensor:
     return table
 
 
-def _places(block: Rows, table: Tensor, screen: Screen, index: Tensor) -> Tensor:
-    """How many positives of its query are nearer than each item of a screen, (N,).
-
-    ``index`` (N,) are the items' positions in the flattened screen; ``table`` (B, W) holds the
-    exact keys of the positives. What the screen leaves in doubt is looked at more closely.
-    """
-    width = screen.values.shape[1]
-    row = index.div(width, rounding_mode="floor")
-    value = screen.values.reshape(-1)[index]
-    place = _search(screen.upper, row, value)
-    if screen.lower is None:
-        return place
-    next_positive = screen.lower.view(-1)[row * table.shape[1] + place]
-    doubtful = (next_positive <= value).nonzero()[:, 0]
-    if screen.finer is not None and len(doubtful) > _DOUBTFUL_SHARE * screen.values.numel():
-        place[doubtful] = _places(block, table, screen.finer(), index[doubtful])
-    elif len(doubtful):
-        row, column = row[doubtful], index[doubtful] % width + screen.first
-        place[doubtful] = _search(table, row, block.exact(row, column))
-    return place
-
-
 def _search(table: Tensor, row: Tensor, value: Tensor) -> Tensor:
     """How many entries of ``table[row]`` (B, 2^n - 1) are below ``value``, (N,) each."""
-    entries = table.view(-1)
+    entries = table.reshape(-1)
     base = row * table.shape[1] - 1
     place = base.clone()
     step = (table.shape[1] + 1) // 2

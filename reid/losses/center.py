@@ -21,8 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from reid.losses.base import ReIDLoss, check_label_range, finite_zero
+from reid.losses.base import check_label_range, finite_zero
 from reid.losses.distances import squared_euclidean_paired
+from reid.losses.sized import SizedLoss
 from reid.registry import MODELS
 
 _MIN, _MAX = 1e-12, 1e12
@@ -57,7 +58,7 @@ def center_gradient(centers: Tensor, features: Tensor, labels: Tensor) -> Tensor
 
 
 @MODELS.register_module()
-class CenterLoss(ReIDLoss):
+class CenterLoss(SizedLoss):
     """Mean squared distance to the centers of the identities, which it moves itself.
 
     In training mode with gradients enabled each call computes the loss with the centers as they
@@ -97,47 +98,20 @@ class CenterLoss(ReIDLoss):
         input: str = "feature",
         name: str = "center_loss",
     ) -> None:
-        super().__init__(name=name, input=input, weight=weight, inputs=("feature", "embedding"))
+        super().__init__(num_classes, feature_dim, name=name, input=input, weight=weight)
         if not (math.isfinite(center_lr) and center_lr >= 0):
             raise ValueError(f"CenterLoss: expected a finite center_lr >= 0, got {center_lr!r}")
         self.center_lr = center_lr
-        self.num_classes = _positive("num_classes", num_classes)
-        self.feature_dim = _positive("feature_dim", feature_dim)
         self.register_buffer("centers", None)
-        self._draw_centers()
+        self.allocate_if_sized()
 
-    def configure(self, *, num_classes: int, feature_dim: int) -> None:
-        """Fill in the sizes that were not given; those that were must agree.
-
-        Raises:
-            ValueError: a size differs from the one already known.
-        """
-        for key, value in (("num_classes", num_classes), ("feature_dim", feature_dim)):
-            known = getattr(self, key)
-            if known is not None and known != value:
-                raise ValueError(
-                    f"CenterLoss: {key}={known} was given, but the model has {value}; "
-                    f"leave {key} out of the loss and it follows the model"
-                )
-            setattr(self, key, _positive(key, value))
-        self._draw_centers()
-
-    def _draw_centers(self) -> None:
-        if self.centers is None and self.num_classes is not None and self.feature_dim is not None:
-            self.centers = torch.randn(self.num_classes, self.feature_dim)
+    def allocate(self, num_classes: int, feature_dim: int) -> None:
+        self.centers = torch.randn(num_classes, feature_dim)
 
     def compute(self, x: Tensor, labels: Tensor) -> Tensor:
-        if self.centers is None:
-            raise RuntimeError(
-                "CenterLoss: num_classes and feature_dim are not known yet; give both to the "
-                "constructor or call configure(num_classes=..., feature_dim=...) first"
-            )
-        num_classes, feature_dim = self.centers.shape
-        if x.shape[1] != feature_dim:
-            raise ValueError(
-                f"CenterLoss: expected features of dimension {feature_dim}, got {x.shape[1]}; "
-                f"feature_dim must be that of the {self.input}"
-            )
+        self.check_sized(x.shape[1])
+        assert self.centers is not None
+        num_classes = len(self.centers)
         check_label_range(labels, num_classes, "CenterLoss")
         centers = self.centers.to(x.dtype)
         distances = squared_euclidean_paired(x, centers[labels])  # (N,), reads copies of the rows
@@ -150,13 +124,4 @@ class CenterLoss(ReIDLoss):
         return loss + finite_zero(x)
 
     def extra_repr(self) -> str:
-        return (
-            f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, "
-            f"center_lr={self.center_lr}, {super().extra_repr()}"
-        )
-
-
-def _positive(key: str, value: int | None) -> int | None:
-    if value is not None and value < 1:
-        raise ValueError(f"CenterLoss: expected {key} >= 1, got {value!r}")
-    return value
+        return f"center_lr={self.center_lr}, {super().extra_repr()}"

@@ -62,7 +62,7 @@ def euclidean_paired(x: Tensor, y: Tensor) -> Tensor:
 
 def cosine_pairwise(x: Tensor) -> Tensor:
     """1 - cos(x_i, x_j) in 0..2 for all rows of ``x`` (N, D); 1 from a zero row to any other."""
-    x = _unit_rows(_at_least_float32(x))
+    x = unit_rows(_at_least_float32(x))
     with torch.autocast(x.device.type, enabled=False):
         distances = 1 - x @ x.T
     return _zero_diagonal(distances.clamp_min(0))
@@ -70,14 +70,25 @@ def cosine_pairwise(x: Tensor) -> Tensor:
 
 def cosine_paired(x: Tensor, y: Tensor) -> Tensor:
     """1 - cos(x_i, y_i) in 0..2 for the rows of ``x`` and ``y`` (N, D); 1 if either is zero."""
-    x, y = _unit_rows(_at_least_float32(x)), _unit_rows(_at_least_float32(y))
+    x, y = unit_rows(_at_least_float32(x)), unit_rows(_at_least_float32(y))
     return (1 - (x * y).sum(dim=1)).clamp_min(0)
+
+
+def normalized_euclidean_pairwise(x: Tensor) -> Tensor:
+    """Euclidean distances in 0..2 of the rows of ``x`` (N, D) brought to unit length."""
+    return euclidean_pairwise(unit_rows(_at_least_float32(x)))
+
+
+def normalized_euclidean_paired(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distance in 0..2 of the rows of ``x`` and ``y`` (N, D) brought to unit length."""
+    return euclidean_paired(unit_rows(_at_least_float32(x)), unit_rows(_at_least_float32(y)))
 
 
 DISTANCES = {
     "euclidean": Distance(euclidean_pairwise, euclidean_paired),
     "squared_euclidean": Distance(squared_euclidean_pairwise, squared_euclidean_paired),
     "cosine": Distance(cosine_pairwise, cosine_paired),
+    "normalized_euclidean": Distance(normalized_euclidean_pairwise, normalized_euclidean_paired),
 }
 
 
@@ -101,7 +112,8 @@ def _zero_diagonal(distances: Tensor) -> Tensor:
     return distances.masked_fill(itself, 0)
 
 
-def _unit_rows(x: Tensor) -> Tensor:
+def unit_rows(x: Tensor) -> Tensor:
+    """The rows of ``x`` (N, D) divided by their length; a zero row stays zero."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)  # (N, 1)
     # A zero row has no direction; dividing it by 1 and not by a tiny epsilon bounds its gradient.
     return x / norms.masked_fill(norms == 0, 1)

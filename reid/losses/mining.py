@@ -1,8 +1,7 @@
-"""Which triplets of a batch a metric loss learns from. Pure selection: indices, no gradients."""
+"""Which images of a batch an anchor is compared with. Pure selection: indices, no gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -27,6 +26,17 @@ class Triplets(NamedTuple):
     valid: Tensor
 
 
+def pair_masks(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Positives and negatives of each anchor: two (N, N) bool masks, row = anchor.
+
+    Args:
+        labels: (N,) integer identities. An image is no positive of itself.
+    """
+    same = labels[:, None] == labels[None, :]  # (N, N)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return same & ~itself, ~same
+
+
 @torch.no_grad()
 def batch_hard(distances: Tensor, labels: Tensor) -> Triplets:
     """For each anchor the farthest positive and the nearest negative of the batch.
@@ -45,11 +55,8 @@ def batch_hard(distances: Tensor, labels: Tensor) -> Triplets:
     if len(labels) == 0:  # argmax has no answer for an empty row
         empty = labels.new_empty(0, dtype=torch.int64)
         return Triplets(empty, empty, empty.bool())
-    same = labels[:, None] == labels[None, :]  # (N, N)
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positives, negatives = same & ~itself, ~same
-    # An infinite distance must still beat the infinity that marks "not a candidate".
-    distances = distances.clamp_max(torch.finfo(distances.dtype).max)
+    positives, negatives = pair_masks(labels)
+    distances = _finite(distances)
     return Triplets(
         positive=distances.masked_fill(~positives, -torch.inf).argmax(dim=1),
         negative=distances.masked_fill(~negatives, torch.inf).argmin(dim=1),
@@ -57,17 +64,31 @@ def batch_hard(distances: Tensor, labels: Tensor) -> Triplets:
     )
 
 
-Miner = Callable[[Tensor, Tensor], Triplets]
+@torch.no_grad()
+def semi_hard(distances: Tensor, labels: Tensor) -> Tensor:
+    """For each pair of an anchor and a positive the nearest negative that is farther than it.
 
-MINERS: dict[str, Miner] = {"batch_hard": batch_hard}
+    "Semi-hard" of Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and
+    Clustering", 2015 (https://arxiv.org/abs/1503.03832), section 3.2. Where no negative is farther
+    than the positive the farthest one stands in, the least hard of them; the paper leaves this
+    case open.
 
+    Args:
+        distances: (N, N) floating, row = anchor.
+        labels: (N,) integer identities.
 
-def get_miner(name: str) -> Miner:
-    """The miner of that name.
-
-    Raises:
-        ValueError: an unknown name; the message lists the known ones.
+    Returns:
+        (N, N) int64, the negative's row for anchor (row) and positive (column); in range but
+        without meaning where the two are no pair or the anchor has no negative.
     """
-    if name not in MINERS:
-        raise ValueError(f"expected mining to be one of {', '.join(MINERS)}, got {name!r}")
-    return MINERS[name]
+    _, negatives = pair_masks(labels)
+    distances = _finite(distances).contiguous()
+    nearest_first, rows = distances.masked_fill(~negatives, torch.inf).sort(dim=1)
+    place = torch.searchsorted(nearest_first, distances, right=True)  # the first that is farther
+    last = negatives.sum(dim=1, keepdim=True) - 1  # (N, 1), -1 without negatives
+    return rows.gather(1, place.minimum(last).clamp_min(0))
+
+
+def _finite(distances: Tensor) -> Tensor:
+    """An infinite distance must still beat the infinity that marks "not a candidate"."""
+    return distances.clamp_max(torch.finfo(distances.dtype).max)

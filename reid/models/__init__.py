@@ -1,6 +1,7 @@
 """Models of re-identification."""
 
 from .embedder import Embedder
-from .pooling import AveragePooling, GeMPooling
+from .parts import Stripes
+from .pooling import AveragePooling, GeMPooling, MaxPooling
 
-__all__ = ["AveragePooling", "Embedder", "GeMPooling"]
+__all__ = ["AveragePooling", "Embedder", "GeMPooling", "MaxPooling", "Stripes"]

@@ -1,8 +1,7 @@
 """The re-ID model: backbone, pooling, BNNeck, and a classifier for training.
 
-Luo et al., "Bag of Tricks and A Strong Baseline for Deep Person Re-Identification", CVPRW 2019,
-https://arxiv.org/abs/1903.07071. Metric losses see the pooled feature, before the batch norm of
-the neck; the classifier, and whoever searches, the embedding after it.
+What stands behind the pooling is in ``bnneck.py``; embeddings of parts of the body in
+``parts.py``; short embeddings that learn from long ones in ``distillation.py``.
 """
 
 from __future__ import annotations
@@ -12,15 +11,17 @@ from typing import Any, Literal
 
 import torch
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..registry import MODELS
+from .bnneck import BNNeck, mean_logs
+from .distillation import DistilledEmbedding, similarity_loss
 from .pooling import build_pooling
 
 
 @MODELS.register_module()
-class Embedder(BaseModel):
+class Embedder(BaseModel, BNNeck):
     """Images -> embeddings.
 
     Args:
@@ -28,16 +29,29 @@ class Embedder(BaseModel):
             ``dict(type='backbones.ResNet', depth=50, ibn='a', last_stride=1)``.
         num_identities: outputs of the classifier, the number of training identities; None or 0
             builds the model without classifier and losses, for evaluation.
-        pooling: 'avg', 'gem' or a dict.
-        losses: configs of losses, each reads 'feature', 'embedding' or 'logits'.
+        pooling: 'avg', 'gem', 'max' or a dict.
+        losses: configs of losses, each reads 'feature', 'embedding' or 'logits'; without one of
+            the last kind there is no classifier.
+        embedding_dim: a shorter embedding, e.g. 512, 256 or 128; None is the backbone's channels.
+        reduction: how it is made: 'projected', by a linear layer before the BNNeck, which all
+            losses train; or 'distilled', beside the full embedding, which is trained as without
+            it: the short one learns the cosine similarities of each batch from it.
+        parts: config of embeddings of parts, beside the global one, e.g.
+            ``dict(type='reid.Stripes', stripes=(2, 3))``. Logs are the means over all parts.
         test_feature: what is searched with: 'embedding' (after the neck) or 'feature' (before).
         weights: a checkpoint for the backbone, e.g. pretrained on ImageNet.
+        plain_weights: the checkpoint is of the same network with batch norm, from which BIN, ILM
+            and other norms are started (``backbones.init_from_plain``).
         data_preprocessor: how images are normalised.
+
+    Attributes:
+        feature_dim: D, length of what is searched with: of the distilled embedding, or of the
+            global one and all parts' together.
 
     Shape: ``forward(images)`` with (N, 3, H, W) normalised images -> (N, D) float32, unit length.
     """
 
-    training_only = ("classifier.", "losses.")
+    training_only: tuple[str, ...] = ("classifier.", "losses.")
 
     def __init__(
         self,
@@ -46,38 +60,48 @@ class Embedder(BaseModel):
         *,
         pooling: str | dict[str, Any] = "avg",
         losses: Sequence[dict[str, Any]] = (),
+        embedding_dim: int | None = None,
+        reduction: Literal["projected", "distilled"] = "projected",
+        parts: dict[str, Any] | None = None,
         test_feature: Literal["embedding", "feature"] = "embedding",
         weights: str | None = None,
+        plain_weights: bool = False,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor or dict(type="engine.ImageNormalizer"))
-        if test_feature not in ("embedding", "feature"):
-            raise ValueError(
-                f"Embedder: test_feature must be 'embedding' or 'feature', got {test_feature!r}"
-            )
+        _check_choice("test_feature", test_feature, ("embedding", "feature"))
+        _check_choice("reduction", reduction, ("projected", "distilled"))
         self.backbone = MODELS.build(backbone)
         if weights is not None:
-            from backbones import load_weights
+            from backbones import init_from_plain, load_weights
 
-            load_weights(self.backbone, weights)
+            (init_from_plain if plain_weights else load_weights)(self.backbone, weights)
         self.pooling = build_pooling(pooling)
-        self.feature_dim: int = self.backbone.out_channels[-1]
-        self.neck = nn.BatchNorm1d(self.feature_dim)
-        self.neck.bias.requires_grad_(False)  # keeps the embedding centred: BoT, section 3.5
-        self.test_feature = test_feature
-        self.losses = nn.ModuleList()
-        if num_identities:
-            self.classifier = nn.Linear(self.feature_dim, num_identities, bias=False)
-            nn.init.normal_(self.classifier.weight, std=0.001)
-            self.losses.extend(MODELS.build(loss) for loss in losses)
-            names = [loss.name for loss in self.losses]
-            if len(set(names)) < len(names):
+        distilled = embedding_dim is not None and reduction == "distilled"
+        self._build(
+            self.backbone.out_channels[-1],
+            None if distilled else embedding_dim,
+            num_identities,
+            losses,
+        )
+        self.feature_dim: int = self.dim
+        self.parts = None
+        if parts is not None:
+            arguments = {"backbone": self.backbone, "num_identities": num_identities}
+            self.parts = MODELS.build({**arguments, "losses": losses, **parts})
+            self.feature_dim += self.parts.feature_dim
+            own = tuple(f"parts.{prefix}" for prefix in self.parts.training_only())
+            self.training_only = (*self.training_only, *own)
+        self.distilled = None
+        if distilled:
+            if test_feature == "feature":
                 raise ValueError(
-                    f"Embedder: losses of one name hide each other, got {names}; give each its own "
-                    "name, e.g. dict(type='reid.TripletLoss', name='soft_triplet_loss')"
+                    "Embedder: a distilled embedding has no feature before its neck to search "
+                    "with; use test_feature='embedding'"
                 )
-            for loss in self.losses:
-                loss.configure(num_classes=num_identities, feature_dim=self.feature_dim)
+            self.distilled = DistilledEmbedding(self.feature_dim, embedding_dim)
+            self.feature_dim = embedding_dim
+        self.test_feature = test_feature
 
     def forward(
         self,
@@ -87,21 +111,34 @@ class Embedder(BaseModel):
         **_: Any,
     ) -> Tensor | dict[str, Tensor]:
         """(N, 3, H, W) -> (N, D) unit length, or the losses of (images, labels) in mode 'loss'."""
-        feature = self.pooling(self.backbone(inputs)[-1])  # (N, D)
-        embedding = self.neck(feature)
+        maps = self.backbone(inputs)
+        vectors = [self.vectors(self.pooling(maps[-1]))]  # feature and embedding of the whole,
+        if self.parts is not None:  # then of each part
+            vectors += self.parts(maps)
+        feature, embedding = (_joined(kind) for kind in zip(*vectors, strict=True))
+        short = None if self.distilled is None else self.distilled(feature)
         if mode != "loss":
             chosen = embedding if self.test_feature == "embedding" else feature
-            return F.normalize(chosen.float())
+            return F.normalize((chosen if short is None else short).float())
         if label is None or not self.losses:
             raise ValueError(
                 "Embedder: training needs labels, num_identities and at least one loss; "
                 f"got label={label is not None}, {len(self.losses)} losses"
             )
-        tensors = {"feature": feature, "embedding": embedding, "logits": self.classifier(embedding)}
-        logs: dict[str, Tensor] = {}
-        for loss in self.losses:
-            logs[loss.name] = loss(tensors[loss.input], label)
-            logs.update(loss.statistics)
-        with torch.no_grad():
-            logs["accuracy"] = (tensors["logits"].argmax(1) == label).float().mean()
+        logs = self.loss_logs(*vectors[0], label)
+        if self.parts is not None:
+            logs = mean_logs([logs, *self.parts.loss_logs(vectors[1:], label)])
+        if short is not None:
+            logs["distillation_loss"] = similarity_loss(short, embedding)
         return logs
+
+
+def _joined(vectors: Sequence[Tensor]) -> Tensor:
+    """(N, D_i) each -> (N, sum of D_i)."""
+    return vectors[0] if len(vectors) == 1 else torch.cat(tuple(vectors), dim=1)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        first, second = choices
+        raise ValueError(f"Embedder: {name} must be {first!r} or {second!r}, got {value!r}")

@@ -19,6 +19,14 @@ class AveragePooling(nn.Module):
 
 
 @MODELS.register_module()
+class MaxPooling(nn.Module):
+    """Largest value of each channel: (N, C, H, W) -> (N, C), in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((2, 3)).float()
+
+
+@MODELS.register_module()
 class GeMPooling(nn.Module):
     """Generalised mean, (mean x^p)^(1/p), with a learned p: (N, C, H, W) -> (N, C), in float32.
 
@@ -37,11 +45,11 @@ class GeMPooling(nn.Module):
             return powered.mean((2, 3)).pow(1 / self.p)
 
 
-POOLING = {"avg": AveragePooling, "gem": GeMPooling}
+POOLING = {"avg": AveragePooling, "gem": GeMPooling, "max": MaxPooling}
 
 
 def build_pooling(spec: str | dict[str, Any]) -> nn.Module:
-    """'avg', 'gem', or a dict such as ``dict(type='reid.GeMPooling', p=4)``."""
+    """'avg', 'gem', 'max', or a dict such as ``dict(type='reid.GeMPooling', p=4)``."""
     if isinstance(spec, str):
         if spec not in POOLING:
             raise ValueError(f"unknown pooling {spec!r}; choose one of {sorted(POOLING)} or a dict")

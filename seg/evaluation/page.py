@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from engine.atomic import write_bytes
-from engine.page import document, embedded_image, short_path, table
+from engine.page import document, embedded_image, remarks, short_path, table
 from engine.spread import percent
 
 from .metric import Picture
@@ -64,7 +64,7 @@ def page(rows: Rows, title: str, pictures: Pictures | None = None, note: str = "
         f'<p class="faint">{escape(note)}</p>' if note else "",
         "<h2>mIoU (percent)</h2>",
         _main_table(rows, names),
-        _notes(rows),
+        remarks(notes(rows)),
         "<h2>All metrics (percent)</h2>",
         _metric_table(rows),
         '<p class="faint">Pixel accuracy: share of labelled pixels. Class accuracy: mean over '
@@ -91,14 +91,6 @@ def _main_table(rows: Rows, names: Sequence[str]) -> str:
             cells.append(f"{row.protocol.get('name', 'none')} [{number}]")
         lines.append([row.name, *cells])
     return table([*heads, *(["protocol"] if len(protocols) > 1 else [])], lines)
-
-
-def _notes(rows: Rows) -> str:
-    items = []
-    for line in notes(rows):
-        loud = line.startswith(("warning", "not comparable"))
-        items.append(f"<li{' class=alarm' if loud else ''}>{escape(line)}</li>")
-    return f'<ul class="faint">{"".join(items)}</ul>'
 
 
 def _metric_table(rows: Rows) -> str:

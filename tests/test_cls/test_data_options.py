@@ -8,7 +8,6 @@ import pytest
 from mmengine import Config
 
 from cls.data_options import (
-    describe_transforms,
     parse_targets,
     set_roots,
     use_targets,
@@ -115,18 +114,3 @@ def test_a_target_is_transformed_as_the_data_of_its_type(config) -> None:
     assert loaders.mine.batch_size == 2 and loaders.mine.dataset.transforms == []
     assert loaders.other.batch_size == 8 and loaders.other.dataset.root == "/b"
     assert loaders.other.dataset.transforms[0].type == "Resize"
-
-
-def test_transforms_in_words() -> None:
-    steps = [
-        dict(type="SmallestMaxSize", max_size=256),
-        dict(type="CenterCrop", height=224, width=224),
-        dict(type="RandomResizedCrop", size=(112, 112)),
-        dict(type="HorizontalFlip", p=0.5),
-    ]
-    assert describe_transforms(steps) == (
-        "SmallestMaxSize 256, CenterCrop 224x224, RandomResizedCrop 112x112, HorizontalFlip"
-    )
-    assert describe_transforms(None) == describe_transforms([]) == "images as they are"
-    assert describe_transforms(np.flip) == "images by flip"
-    assert steps[0]["type"] == "SmallestMaxSize"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 
-from engine.page import document, embedded_image, short_path, table
+from engine.page import document, embedded_image, remarks, short_path, table
 
 
 def test_every_text_is_escaped_and_nothing_is_loaded() -> None:
@@ -19,3 +19,13 @@ def test_every_text_is_escaped_and_nothing_is_loaded() -> None:
 def test_a_short_path_is_nobody_s_home() -> None:
     assert short_path("/home/somebody/data/val/a/x.png") == "val/a/x.png"
     assert short_path("x.png") == "x.png"
+
+
+def test_remarks_that_matter_stand_out() -> None:
+    shown = remarks(["<plain>", "warning: <b>", "not comparable on x"])
+    assert "<li>&lt;plain&gt;</li>" in shown and shown.count("<li class=alarm>") == 2
+
+
+def test_a_wide_picture_scrolls() -> None:
+    assert embedded_image(b"x", "jpeg", "y", scrolls=True).startswith('<div class="wide"><img')
+    assert ".wide > img { max-width: none; }" in document("x", [])

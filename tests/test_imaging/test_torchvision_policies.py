@@ -17,6 +17,8 @@ STEPS = [
     dict(type="AutoAugment", policy="svhn", interpolation="bilinear"),
     dict(type="RandAugment", num_ops=3, magnitude=15, fill=7),
     dict(type="TrivialAugmentWide"),
+    dict(type="AugMix"),
+    dict(type="AugMix", severity=7, mixture_width=2, chain_depth=2, all_ops=False, fill=7),
 ]
 
 
@@ -66,6 +68,7 @@ def test_operations_are_torchvisions(image) -> None:
         (dict(type="AutoAugment", policy="cifar10"), v2.AutoAugment(AutoAugmentPolicy.CIFAR10)),
         (dict(type="RandAugment", magnitude=20), v2.RandAugment(magnitude=20)),
         (dict(type="TrivialAugmentWide"), v2.TrivialAugmentWide()),
+        (dict(type="AugMix", severity=5, alpha=0.5), v2.AugMix(severity=5, alpha=0.5)),
     ]
     for config, theirs in pairs:
         step = build_transforms([config])._steps[0]
@@ -99,6 +102,9 @@ def test_two_policies_of_one_pipeline_choose_independently(image) -> None:
         dict(type="RandAugment", num_ops=0),
         dict(type="RandAugment", magnitude=31),
         dict(type="TrivialAugmentWide", magnitude=3),
+        dict(type="AugMix", severity=11),
+        dict(type="AugMix", chain_depth=0),
+        dict(type="AugMix", alpha=0.0),
     ],
 )
 def test_wrong_arguments(wrong) -> None:

@@ -11,6 +11,7 @@ from imaging.transforms import (
     IMAGENET_MEAN_RGB,
     build_compose,
     build_transforms,
+    describe_transforms,
     own_transforms,
 )
 
@@ -168,3 +169,18 @@ def test_wrong_entries(entry, message) -> None:
 def test_a_pipeline_must_end_in_an_image(image) -> None:
     with pytest.raises(ValueError, match="leave normalisation"):
         build_transforms([dict(type="Normalize")])(image, 0)
+
+
+def test_transforms_in_words() -> None:
+    steps = [
+        dict(type="SmallestMaxSize", max_size=256),
+        dict(type="CenterCrop", height=224, width=224),
+        dict(type="RandomResizedCrop", size=(112, 112)),
+        dict(type="HorizontalFlip", p=0.5),
+    ]
+    assert describe_transforms(steps) == (
+        "SmallestMaxSize 256, CenterCrop 224x224, RandomResizedCrop 112x112, HorizontalFlip"
+    )
+    assert describe_transforms(None) == describe_transforms([]) == "images as they are"
+    assert describe_transforms(np.flip) == "images by flip"
+    assert steps[0]["type"] == "SmallestMaxSize"

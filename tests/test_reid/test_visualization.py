@@ -12,7 +12,16 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from reid.gallery import Hit
-from reid.visualization import _OTHER, _PLACEHOLDER, _SAME, _UNKNOWN, _Layout, ranked_list_figure
+from reid.visualization import (
+    _IGNORED,
+    _OTHER,
+    _PLACEHOLDER,
+    _SAME,
+    _UNKNOWN,
+    _Layout,
+    ranked_list_figure,
+    ranked_list_picture,
+)
 
 
 def hit(row, pid, *, score=0.5, image="hit.png", camera=1):
@@ -225,3 +234,26 @@ def test_drawing_leaves_pyplot_alone_and_importing_leaves_matplotlib_alone(root)
     )
     repository = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, str(root / "o.png")], cwd=repository, check=True)
+
+
+def test_what_the_protocol_ignores_has_a_frame_of_its_own(draw):
+    ignored = hit(0, 7)
+    ignored.record.update(ignored=True, rank=None)
+    second = hit(1, 7)
+    second.record["rank"] = 1
+    third = hit(2, 7)
+    picture = draw([{**QUERY, "caption": "12%"}], [[ignored, second, third]])
+    np.testing.assert_array_equal(frame_pixel(picture, 1), rgb(_IGNORED.colour))
+    np.testing.assert_array_equal(frame_pixel(picture, 2), rgb(_SAME.colour))
+
+
+@pytest.mark.parametrize("file_type", ["png", "jpg"])
+def test_the_picture_as_bytes(root, file_type):
+    data = ranked_list_picture([QUERY], [[hit(0, 7)]], image_root=root, file_type=file_type)
+    magic = {"png": b"\x89PNG", "jpg": b"\xff\xd8"}[file_type]
+    assert data.startswith(magic)
+    drawn = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    path = ranked_list_figure([QUERY], [[hit(0, 7)]], root / "x.png", image_root=root)
+    difference = np.abs(drawn.astype(int) - cv2.imread(str(path)))
+    assert drawn.shape == cv2.imread(str(path)).shape
+    assert difference.mean() < (1 if file_type == "png" else 12)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("mmseg")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -16,7 +15,8 @@ pytest.importorskip("onnxscript")
 import onnx
 import onnxruntime
 
-from seg.inference import Segmenter, build_model
+from reid.export import OnnxEmbedder
+from reid.inference import FeatureExtractor
 
 CONFIG = """
 default_scope = "mmseg"
@@ -40,7 +40,9 @@ test_pipeline = [
 
 @pytest.fixture
 def model(tmp_path: Path) -> tuple[Path, Path]:
+    pytest.importorskip("mmseg")
     from engine.cli import load_config
+    from seg.inference import build_model
 
     config, checkpoint = tmp_path / "tiny.py", tmp_path / "tiny.pth"
     config.write_text(CONFIG)
@@ -59,6 +61,8 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_segmentation(tool, model, image, tmp_path) -> None:
+    from seg.inference import Segmenter
+
     out = tmp_path / "new" / "model.onnx"
     run = ("export", "segmentation", *model, "--out", out, "--size", "48x64", "--check", image)
     code, text, err = tool(*run)
@@ -108,3 +112,38 @@ def test_mistakes(tool, model, monkeypatch, tmp_path, options, code, message) ->
     got, _, err = tool("export", "segmentation", *model, *options)
     assert got == code and message in err
     assert not Path("m.onnx").exists()
+
+
+def test_reid(tool, world, trained, tmp_path) -> None:
+    """Images of the config's first data set are found, and both files are ranked on another."""
+    out = tmp_path / "new" / "model.onnx"
+    options = ("--out", out, "--int8", "--data", f"market1501:{world / 'dusk'}")
+    code, text, err = tool("export", "reid", world / "tiny.py", trained, *options)
+    assert code == 0, err
+    assert "compared with the model on 12 batches (8 images)" in text
+    assert "smallest cosine to the model's embedding: 1.000000 on noise, 1.000000" in text
+    assert "CPU time" in text and "mAP: " in text and "rank-1: " in text
+    assert sorted(p.name for p in out.parent.iterdir()) == ["model.int8.onnx", "model.onnx"]
+
+    images = [cv2.imread(str(p))[..., ::-1] for p in sorted((world / "noon/query").iterdir())]
+    expected = FeatureExtractor(world / "tiny.py", trained, "cpu")(images)
+    np.testing.assert_allclose(OnnxEmbedder(out)(images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--out", "m.pt2"), 1, "ending in .onnx"),
+        (("--out", "m.onnx", "--data", "x"), 1, "--int8"),
+        (("--out", "m.onnx", "--check", "absent.png"), 1, "absent.png"),
+        pytest.param(
+            *(("--out", "m.onnx", "--tolerance", "1e-12"), 1, "nothing was written"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_reid_mistakes(tool, world, trained, monkeypatch, tmp_path, options, code, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    got, _, err = tool("export", "reid", world / "tiny.py", trained, *options)
+    assert got == code and message in err
+    assert not list(tmp_path.iterdir())

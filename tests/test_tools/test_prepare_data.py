@@ -1,12 +1,16 @@
+import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from reid.datasets import LAYOUTS
+from tests.test_reid.test_datasets.made_trees import MAKERS, OPTIONS, make_flat, write_lines
 from tools.prepare_data import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +132,13 @@ def test_csv(capsys, people: Path) -> None:
         (["--layout", "market1501"], "is not a Market-1501 folder"),
         (["--layout", "csv"], "holds no CSV file"),
         (["--layout", "market1501", "--seed", "1"], "--seed does not apply to the layout"),
+        (["--layout", "veri776"], "is not a VeRi-776 folder"),
+        (["--layout", "flat"], "which part of a file's name is the identity"),
+        (["--options", "size=large"], "reid.ImageFolder takes no 'size'; it takes camera, "),
+        (["--options", "seed"], "expected KEY=VALUE"),
+        (["--options", "root=elsewhere"], "'root' cannot be given there"),
+        (["--json", "/no/such/folder/a.json"], "--json: there is no folder /no/such/folder"),
+        (["--write-csv", "/no/such/folder/a.csv"], "--write-csv: there is no folder"),
     ],
 )
 def test_mistakes_are_one_message(capsys, people: Path, arguments: list, message: str) -> None:
@@ -138,13 +149,150 @@ def test_mistakes_are_one_message(capsys, people: Path, arguments: list, message
 
 def test_a_path_that_does_not_exist(capsys, tmp_path: Path) -> None:
     code, _, err = run(capsys, "reid", tmp_path / "none")
-    assert code == 1 and "does not exist" in err
+    assert code == 1 and f"of that path only '{tmp_path}' is there" in err
 
 
 @pytest.mark.parametrize("arguments", [[], ["reid"], ["reid", "x", "--layout", "duke"], ["seg"]])
 def test_wrong_usage_exits_with_2(capsys, arguments: list[str]) -> None:
     code, _, err = run(capsys, *arguments)
     assert code == 2 and "usage:" in err
+
+
+# ------------------------------------------------------------------------------- published sets
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout(capsys, tmp_path: Path, layout: str) -> None:
+    from mmengine.registry import DATASETS
+
+    root = MAKERS[layout](tmp_path / "data")
+    more = [f"--{k.replace('_', '-')}={v}" for k, v in OPTIONS.get(layout, {}).items()]
+    report, table = tmp_path / "report.json", tmp_path / "list.csv"
+    code, out, err = run(
+        capsys, "reid", f"{layout}:{root}", *more, "--json", report, "--write-csv", table
+    )
+    assert (code, err) == (0, ""), out
+    assert f"({LAYOUTS[layout]}, {root})" in out
+    content = json.loads(report.read_text())
+    assert content["type"] == LAYOUTS[layout] and content["ok"] and content["images_read"] > 4
+    published = content["table"][0]["official"] is not None
+    assert ("published images" in out) == published
+    assert ("not the official" in content["protocol"]) == published
+    assert ("are not the published ones" in out) == published
+    for config in config_of(out).values():
+        assert DATASETS.build(config).metainfo["protocol"] == content["protocol"]
+    code, again, _ = run(capsys, "reid", table, "--skip-images")
+    assert code == 0
+    rows = [line.split() for line in again.splitlines()]
+    assert [row["images"] for row in content["table"]] == [
+        int(row[1]) for row in rows if row[:1] in LISTS and len(row) == 4
+    ]
+    assert ("it holds the first of 10 draws" in out) == (layout == "vehicleid")
+    code, out, _ = run(capsys, "reid", root, "--layout", layout, *more, "--skip-images")
+    assert code == 0 and content["protocol"] in " ".join(out.split())
+
+
+LISTS = (["train"], ["query"], ["gallery"])
+
+
+def test_the_layouts_offered_are_all(capsys) -> None:
+    _, out, _ = run(capsys, "reid", "--help")
+    assert f"{{auto,{','.join(LAYOUTS)}}}" in "".join(out.split())
+
+
+def test_options_of_a_published_set(capsys, tmp_path: Path) -> None:
+    root = MAKERS["msmt17"](tmp_path)
+    for arguments in ([f"msmt17[train=all]:{root}"], [root, "--options", "train=all"]):
+        code, out, _ = run(capsys, "reid", *arguments)
+        assert code == 0 and "trained on all four lists" in out
+        assert list(config_of(out)) == ["train_dataset"]
+        assert config_of(out)["train_dataset"]["train"] == "all"
+    root = MAKERS["vehicleid"](tmp_path / "vehicles")
+    code, out, _ = run(capsys, "reid", root, "--seed", "3", "--options", "draws=2")
+    assert code == 0 and "mean of 2 draws (seed 3)" in " ".join(out.split())
+
+
+def test_flat_images_and_lists(capsys, tmp_path: Path) -> None:
+    make_flat(tmp_path / "images")
+    code, _, err = run(capsys, "reid", tmp_path / "images")
+    assert code == 1 and "--identity-pattern" in err
+    code, out, _ = run(capsys, "reid", tmp_path)  # which holds a single folder
+    assert code == 1 and "give an identity_pattern" in " ".join(out.split())
+    for name, numbers in (("train", (0, 1)), ("val", (2, 3))):
+        lines = (f"car_{n:04d}_cam{c}.jpg" for n in numbers for c in (1, 2))
+        write_lines(tmp_path / f"{name}.txt", lines, "\r\n")
+    code, out, err = run(
+        capsys, "reid", tmp_path, "--identity-pattern", "^(.+)_cam", "--camera-pattern",
+        r"_cam(\d)", "--options", "train_list=train.txt", "test_list=val.txt",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert ["train", "4", "2", "2"] in [line.split() for line in out.splitlines()]
+    assert config_of(out)["test_dataset"]["camera_pattern"] == r"_cam(\d)"
+    code, out, _ = run(
+        capsys, "reid", tmp_path / "images", "--identity-pattern", "^(.+)_cam", "--skip-images"
+    )
+    assert code == 0 and "hint: the file names seem to hold camera numbers" in out
+
+
+# ------------------------------------------------------------------------------- bad data
+
+
+def market_of(root: Path, **names: str) -> Path:
+    """Images by split, in the layout of Market1501, no two of the same bytes."""
+    folders = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+    for split, text in names.items():
+        for name in text.split():
+            path = root / folders[split] / f"{name}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rng = np.random.default_rng(zlib.crc32(f"{split} {name}".encode()))
+            picture = rng.integers(0, 256, (48, 24, 3), dtype=np.uint8)
+            path.write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
+    return root
+
+
+GOOD = dict(train="0001_c1 0001_c2 0002_c1 0002_c2", query="0003_c1", gallery="0003_c2")
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "message"),
+    [
+        ({}, None, "0 errors, 0 warnings: the data can be used"),
+        ({"train": "0001_c1 0001_c2 0002_c1"}, "warning", "1 of 2 training identities have a"),
+        ({"train": "0001_c1 0001_c2"}, "error", "all 2 training images are of one identity"),
+        ({"gallery": "0003_c1"}, "error", "no query has a match that counts in the gallery"),
+        ({"gallery": "0004_c2"}, "error", "their identities are not in the gallery at all"),
+        ({"query": "0003_c1 0004_c1"}, "warning", "1 of 2 queries are of identities that are not"),
+        ({"query": "0002_c1"}, "error", "1 identity is in train and in test"),
+    ],
+)
+def test_bad_lists(capsys, tmp_path: Path, changed: dict, level: str | None, message: str) -> None:
+    code, out, _ = run(capsys, "reid", market_of(tmp_path, **{**GOOD, **changed}))
+    assert code == (level == "error")
+    told = " ".join(out.split())
+    assert message in told and (level is None or level in told)
+
+
+def test_cameras_missing_in_half_of_a_table(capsys, people: Path) -> None:
+    rows = [
+        f"{path.relative_to(people)},{path.parent.name},{path.name[:2] if k % 2 else ''}"
+        for k, path in enumerate(sorted(people.rglob("*.png")))
+    ]
+    write_lines(people / "list.csv", ["path,pid,camera", *rows])
+    code, _, err = run(capsys, "reid", people)
+    assert code == 1 and "has 8 problems" in err
+    assert "line 2: the camera is empty, though other rows have one" in err
+    code, out, _ = run(capsys, "reid", people, "--no-cameras")
+    assert code == 0 and "no cameras" in out
+
+
+def test_a_path_listed_twice(capsys, people: Path) -> None:
+    write_lines(people / "list.csv", ["path,pid", "a/01_0.png,a", "a/01_1.png,a", "a/01_0.png,b"])
+    code, _, err = run(capsys, "reid", people)
+    assert code == 1 and "line 4: 'a/01_0.png' is already listed on line 2" in err
+    rows = ["a/01_0.png,a,train", "b/01_0.png,b,query", "b/01_0.png,b,gallery"]
+    write_lines(people / "list.csv", ["path,pid,split", *rows])
+    code, out, _ = run(capsys, "reid", people, "--skip-images")
+    assert code == 1 and "1 file is listed more than once" in out
 
 
 def test_synthetic(capsys, tmp_path: Path) -> None:
@@ -155,7 +303,7 @@ def test_synthetic(capsys, tmp_path: Path) -> None:
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
     assert ["train", "8", "2", "2"] in [line.split() for line in out.splitlines()]
-    assert "nothing was drawn" not in out
+    assert "nothing was drawn" not in out and "published" not in out
     sheet = tmp_path / "city" / "contact_sheet.png"
     assert cv2.imread(str(sheet)) is not None
     assert config_of(out)["test_dataset"]["type"] == "reid.Market1501"

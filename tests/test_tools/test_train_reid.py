@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from tests.test_reid.test_datasets.made_trees import make_msmt17, make_vehicleid
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -25,6 +28,17 @@ def assert_same_weights(a: Path, b: Path) -> None:
     first, second = weights(a), weights(b)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """The only model of ``results.json``."""
+    (found,) = json.loads((folder / "results.json").read_text())["results"]
+    return found
+
+
+def numbers(folder: Path) -> dict[str, dict[str, float]]:
+    """Domain -> metric -> value."""
+    return {name: domain["metrics"] for name, domain in result(folder)["domains"].items()}
 
 
 def test_a_run_leaves_what_is_needed_to_believe_it(world, trained) -> None:
@@ -47,9 +61,8 @@ def test_output_names_protocol_and_next_step(world, tool) -> None:
     command = next(line for line in out.splitlines() if line.startswith("next: ")).split()[3:]
     code, _, err = tool("test_reid", *command, "--work-dir", world / "one_again")
     assert code == 0, err
-    results = [world / name / "results.json" for name in ("one", "one_again")]
-    first, second = (json.loads(path.read_text()) for path in results)
-    assert first["metrics"]["epoch_1"] == second["metrics"]["epoch_1"] and first["seed"] == 7
+    assert numbers(world / "one") == numbers(world / "one_again")
+    assert result(world / "one")["seed"] == 7
     assert (world / "one" / "epoch_1.pth").is_file()
 
 
@@ -96,7 +109,7 @@ def test_two_processes(world) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("after 2 epochs") == 1  # only one process reports
-    in_training = json.loads((folder / "results.json").read_text())["metrics"]["epoch_2"]
+    in_training = numbers(folder)
 
     # the same weights, evaluated by one process, give the same numbers
     values = []
@@ -108,11 +121,62 @@ def test_two_processes(world) -> None:
             cwd=ROOT, capture_output=True, text=True, env=environment(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
-        values.append(json.loads((out / "results.json").read_text())["metrics"]["epoch_2"])
+        values.append(numbers(out))
     for domain in ("noon", "dusk"):
         assert values[0][domain] == pytest.approx(values[1][domain], abs=1e-6)
         # what training printed is what the saved weights give, not a mix of two networks
         assert values[0][domain] == pytest.approx(in_training[domain], abs=1e-6)
+
+
+def test_training_on_two_sets_together(world, tool) -> None:
+    """One model of all identities, tested on the held-out ones of each set, and elsewhere."""
+    folder = world / "joint"
+    code, out, err = tool(
+        "train_reid", world / "tiny.py", "--epochs", 1, "--work-dir", folder,
+        "--data", world / "noon", f"evening={world / 'dusk'}",
+        "--target", f"again=market1501[camera=None]:{world / 'noon'}",
+    )  # fmt: skip
+    assert code == 0, err
+    manifest = json.loads((folder / "manifest_train.json").read_text())["data"]
+    assert list(manifest) == ["train", "noon", "evening", "again"]
+    train = manifest["train"]
+    assert (train["num_identities"], train["num_cameras"], train["num_sets"]) == (12, 4, 2)
+    for name in ("noon", "evening"):  # each set is named with what identifies it
+        assert train["sets"][name]["fingerprint"] == manifest[name]["fingerprint"]
+        assert f"{name}: " in out
+    metrics = numbers(folder)
+    assert set(metrics) == {"noon", "evening", "again"}
+    # the run's own config tests the same, and knows what it was trained on
+    code, out, err = tool(
+        "test_reid", folder / "tiny.py", folder / "epoch_1.pth", "--work-dir", folder / "tested"
+    )
+    assert code == 0, err
+    tested = numbers(folder / "tested")
+    assert tested["noon"] == metrics["noon"] and tested["evening"] == metrics["evening"]
+
+
+def test_a_protocol_of_several_draws(world, tool, tmp_path) -> None:
+    vehicles = make_vehicleid(tmp_path / "vehicles")
+    code, out, err = tool(
+        "train_reid", world / "tiny.py", "--epochs", 1, "--work-dir", tmp_path / "run",
+        "--data", f"vehicleid[draws=3]:{vehicles}",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "mean of 3 draws (seed 0)" in out
+    data = json.loads((tmp_path / "run" / "manifest_train.json").read_text())["data"]
+    assert data["vehicles"]["num_trials"] == 3 and "trials" not in data["vehicles"]
+
+
+def test_data_without_a_test_split_needs_a_target(world, tool, tmp_path) -> None:
+    msmt = f"msmt17[train=all]:{make_msmt17(tmp_path / 'msmt')}"
+    arguments = ["train_reid", world / "tiny.py", "--epochs", 1, "--work-dir", tmp_path / "run"]
+    code, _, err = tool(*arguments, "--data", msmt)
+    assert code == 1 and "msmt has no test split" in err and "--target PATH" in err
+    code, out, err = tool(*arguments, "--data", msmt, "--target", world / "dusk")
+    assert code == 0, err
+    assert "msmt has no test split: trained on, and not evaluated on" in out
+    data = json.loads((tmp_path / "run" / "manifest_train.json").read_text())["data"]
+    assert list(data) == ["train", "dusk"] and data["train"]["num_identities"] == 5
 
 
 def environment() -> dict[str, str]:
@@ -124,6 +188,9 @@ def environment() -> dict[str, str]:
     [
         (["--data", "/no/such/data"], "no data at /no/such/data"),
         (["--data", "duke:{world}/noon"], "a layout of market1501, folder, csv"),
+        (["--data", "{world}/noon", "noon={world}/dusk"], "two data sets are called 'noon'"),
+        (["--data", "a={world}/noon", "b={world}/noon"], "a and b share 36 images"),
+        (["--data", "market1501[size=large]:{world}/noon"], "takes no option 'size'"),
         (["--cfg-options", "model.type=reid.Embeder"], "did you mean reid.Embedder"),
         (["--cfg-options", "model.backbone.type=backbones.ResNext"], "unknown type"),
         (["--cfg-options", "model.poling=gem"], "takes no argument 'poling'"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from backbones import native
 from backbones.norm import SN, moments_cpu
 from backbones.norm.moments import TorchKernels, select_kernels
 
@@ -200,7 +201,7 @@ def test_processors_that_share_a_home_are_told_apart(monkeypatch) -> None:
     keys = set()
     for feature in ("asimd", "sve"):
         monkeypatch.setattr(Path, "read_text", lambda path, f=feature: arm.format(f))
-        keys.add(moments_cpu._processor())
+        keys.add(native.processor())
     assert len(keys) == 2
 
 
@@ -231,5 +232,5 @@ def test_a_broken_compiler_is_reported(fresh, monkeypatch, caplog) -> None:
 @needs_compiler
 def test_the_source_compiles_without_warnings(tmp_path) -> None:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++"))))
-    flags = [*moments_cpu.FLAGS, "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    flags = [*native.FLAGS, "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
     subprocess.run([compiler, *flags, str(moments_cpu.SOURCE)], check=True)

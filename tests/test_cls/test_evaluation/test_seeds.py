@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cls.evaluation.seeds import aggregate, by_recipe, recipe_digest
+from cls.evaluation.seeds import aggregate, by_recipe
 
 
 def test_mean_and_sample_deviation(make_result) -> None:
@@ -96,43 +96,3 @@ def test_groups_are_runs_of_one_recipe_with_known_and_different_seeds(make_resul
     assert by_recipe([make_result(0), make_result(1, seed=0)]) == []  # two of one training
     assert by_recipe([make_result(0), make_result(1, seed=None)]) == []
     assert by_recipe([make_result(0, recipe=""), make_result(1, recipe="")]) == []
-
-
-def test_a_recipe_is_all_that_is_trained_with() -> None:
-    config = dict(
-        model=dict(type="cls.Classifier", backbone=dict(norm="bn")),
-        train_dataloader=dict(
-            batch_size=128,
-            num_workers=2,
-            dataset=dict(type="cls.CIFAR10", root="/a", transforms=[dict(type="Pad", padding=4)]),
-            sampler=dict(type="cls.SeededSampler", seed=1),
-        ),
-        train_cfg=dict(max_epochs=30, val_interval=1),
-        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
-        randomness=dict(seed=1),
-        work_dir="/runs/a",
-    )
-    digest = recipe_digest(config)
-    assert len(digest) == 64 and recipe_digest(None) == recipe_digest({}) == ""
-    for path, value in (
-        (("randomness", "seed"), 2),
-        (("work_dir",), "/runs/b"),
-        (("train_dataloader", "num_workers"), 0),
-        (("train_dataloader", "dataset", "root"), "/b"),
-        (("train_dataloader", "sampler", "seed"), 2),
-        (("train_cfg", "val_interval"), 5),
-    ):
-        assert recipe_digest(with_value(config, path, value)) == digest, path
-    for path, value in (
-        (("model", "backbone", "norm"), "bin"),
-        (("train_dataloader", "batch_size"), 64),
-        (("train_dataloader", "dataset", "transforms"), []),
-        (("train_cfg", "max_epochs"), 31),
-        (("optim_wrapper", "optimizer", "lr"), 0.2),
-    ):
-        assert recipe_digest(with_value(config, path, value)) != digest, path
-
-
-def with_value(config: dict, path: tuple[str, ...], value: object) -> dict:
-    first, *rest = path
-    return {**config, first: with_value(config[first], tuple(rest), value) if rest else value}

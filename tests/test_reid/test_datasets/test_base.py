@@ -27,6 +27,8 @@ def listed(splits: Splits, *args, **kwargs) -> Listed:
     return type("Given", (Listed,), {"given": splits})("root", *args, **kwargs)
 
 
+PUBLISHED = ("DukeMTMCreID", "CUHK03", "MSMT17", "VeRi776", "VehicleID", "VERIWild", "VIPeR")
+
 SPLITS = Splits(
     "toy",
     "by hand",
@@ -187,7 +189,7 @@ def test_dataset_survives_pickling(people: Path) -> None:
 
 def test_metainfo_is_plain(market: Path) -> None:
     info = Market1501(market, "test").metainfo
-    assert {type(value) for value in info.values()} == {str, int}
+    assert {type(value) for key, value in info.items() if key != "trials"} == {str, int}
     assert pickle.loads(pickle.dumps(info)) == info
     assert info == {
         "name": "market1501",
@@ -201,6 +203,8 @@ def test_metainfo_is_plain(market: Path) -> None:
         "num_train_images": 4,
         "num_query_images": 2,
         "num_gallery_images": 3,
+        "num_trials": 0,
+        "trials": (),
     }
 
 
@@ -212,8 +216,19 @@ def test_registered_types_build_anywhere(market: Path) -> None:
     dataset = DATASETS.build(dict(type="reid.Market1501", root=str(market), split="query"))
     assert isinstance(dataset, Market1501) and len(dataset) == 2
     assert FUNCTIONS.get("reid.collate") is collate
-    for name in ("ImageFolder", "CSVList"):
+    for name in ("ImageFolder", "CSVList", "FlatFolder", "JointTraining", *PUBLISHED):
         assert DATASETS.get(f"reid.{name}") is getattr(reid.datasets, name)
+
+
+def test_trials_are_of_the_test_split_alone() -> None:
+    trial = (np.array([0]), np.array([1, 2]))
+    drawn = dataclasses.replace(SPLITS, trials=(trial, trial))
+    info = listed(drawn, "test").metainfo
+    assert info["num_trials"] == 2 and info["trials"][1] is trial
+    assert listed(drawn, "gallery").metainfo["num_trials"] == 0
+    # arrays have no truth value, and lists are compared by what they list
+    assert drawn == SPLITS and drawn.fingerprint() == SPLITS.fingerprint()
+    assert drawn.counts == (3, 1, 2)
 
 
 # ------------------------------------------------------------------------------- fingerprint

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from reid.datasets import CSVList, parse_csv_list
+from reid.datasets import LAYOUTS, PARSERS, CSVList, parse_csv_list, write_csv_list
+from tests.test_reid.test_datasets.made_trees import MAKERS, OPTIONS, write_images
 
 Table = Path
 
@@ -201,3 +202,48 @@ def test_the_same_image_may_be_in_query_and_gallery(folder: Path) -> None:
     text = "path,pid,split\nimages/a10.jpg,1,query\nimages/a10.jpg,1,gallery\n"
     splits = parse_csv_list(write(folder, text))
     assert len(splits.query) == len(splits.gallery) == 1
+
+
+# ------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_written_is_read(tmp_path: Path, layout: str) -> None:
+    root = MAKERS[layout](tmp_path / "data")
+    splits = PARSERS[layout](root, **OPTIONS.get(layout, {}))
+    file = write_csv_list(splits, tmp_path / "list.csv")
+    again = parse_csv_list(file)
+    assert again.protocol.startswith("CSV list, splits as listed")
+    for split in ("train", "query", "gallery"):
+        first, second = splits.records(split), again.records(split)
+        assert [r.path for r in first] == [r.path for r in second]
+        assert [splits.identities.get(r.pid, str(r.pid)) for r in first] == [
+            again.identities[r.pid] for r in second
+        ]
+        assert [r.camid is None for r in first] == [r.camid is None for r in second]
+    assert "data/" in file.read_text() and str(tmp_path) not in file.read_text()
+    moved = write_csv_list(splits, tmp_path / "elsewhere" / "list.csv")
+    assert parse_csv_list(moved).train == again.train  # by absolute paths
+
+
+def test_cameras_of_some_are_not_written(tmp_path: Path) -> None:
+    root = MAKERS["veriwild"](tmp_path / "data")
+    splits = PARSERS["veriwild"](root, same_camera="keep")
+    file = write_csv_list(splits, tmp_path / "list.csv")
+    assert file.read_text().startswith("path,pid,split\n")
+    assert "no cameras" in parse_csv_list(file).protocol
+
+
+def test_names_that_a_table_must_quote(tmp_path: Path) -> None:
+    write_images(tmp_path / "data", ('a, "b"/1.jpg', 'a, "b"/2.jpg', "c/1.jpg", "c/2.jpg"))
+    splits = PARSERS["folder"](tmp_path / "data")
+    again = parse_csv_list(write_csv_list(splits, tmp_path / "list.csv"))
+    assert set(again.identities.values()) == {'a, "b"', "c"}
+
+
+@pytest.mark.parametrize("path", ["images/a10.jpg", "./images/a10.jpg", "images//a10.jpg"])
+def test_paths_are_as_pathlib_has_them(folder: Path, path: str) -> None:
+    file = write(folder, f"path,pid,split\n{path},1,train\n")
+    assert parse_csv_list(file).train[0].path == str(folder / "images/a10.jpg")
+    file = write(folder, f"path,pid,split\n{folder / path},1,train\n")
+    assert parse_csv_list(file).train[0].path == str(folder / "images/a10.jpg")

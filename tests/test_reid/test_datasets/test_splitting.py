@@ -1,9 +1,11 @@
 import itertools
 import random
 
+import numpy as np
 import pytest
 
 from reid.datasets import Record, automatic_split, split_identities, split_query_gallery
+from reid.datasets.splitting import draw_gallery, draw_one_each
 
 
 def records(*cameras_of: str | None) -> list[Record]:
@@ -124,3 +126,41 @@ def test_train_fraction_zero_is_test_only() -> None:
         records("1122", "1122"), identities={}, root="", train_fraction=0
     )
     assert (len(train), len(query), len(gallery)) == (0, 4, 4)
+
+
+# ------------------------------------------------------------------------------- draws
+
+
+def test_one_of_each_identity_is_drawn() -> None:
+    people = records("111", "1", "2222", "12")
+    draws = draw_one_each(people, draws=50, seed=3)
+    for chosen in draws:
+        assert [people[k].pid for k in chosen] == [0, 1, 2, 3]
+        assert chosen == sorted(chosen)
+    seen = {k for chosen in draws for k in chosen}
+    assert seen == set(range(len(people)))  # over many draws, every image
+    assert draw_one_each(people, draws=2, seed=3) == draws[:2]
+    assert draw_one_each(people, draws=50, seed=4) != draws
+    assert draw_one_each([], draws=2) == [[], []]
+    with pytest.raises(ValueError, match="draws must be 1 or more, got 0"):
+        draw_one_each(people, draws=0)
+
+
+def test_a_draw_hangs_on_names_and_not_on_order() -> None:
+    people = records("111", "1111")
+    mixed = random.Random(0).sample(people, len(people))
+
+    def paths(of: list[Record]) -> list[set[str]]:
+        return [{of[k].path for k in chosen} for chosen in draw_one_each(of, draws=5)]
+
+    assert paths(people) == paths(mixed)
+
+
+def test_single_shot_trials() -> None:
+    query, gallery = records("11", "1"), records("22", "222")
+    trials = draw_gallery(query, gallery, draws=4)
+    assert len(trials) == 4
+    for queries, chosen in trials:
+        np.testing.assert_array_equal(queries, [0, 1, 2])
+        assert [gallery[k - 3].pid for k in chosen] == [0, 1]
+        assert queries.dtype == chosen.dtype == np.int64

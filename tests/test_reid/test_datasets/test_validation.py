@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,11 @@ def test_good_data_has_no_errors(market: Path) -> None:
     assert report.ok and not messages(report, "warning")
     assert report.images_read == 9
     assert report.table == (
-        SplitCounts("train", 4, 2, 3),
-        SplitCounts("query", 2, 2, 2),
-        SplitCounts("gallery", 3, 3, 2),
+        SplitCounts("train", 4, 2, 3, 12_936),
+        SplitCounts("query", 2, 2, 2, 3_368),
+        SplitCounts("gallery", 3, 3, 2, 15_913),
     )
+    finding(report, "note", "train 4 instead of 12,936, query 2 instead of 3,368, gallery 3")
     finding(report, "note", "1 of 3 gallery images are distractors, of 1 identity that no query")
     finding(report, "note", "bounding_box_test: 1 image of identity -1 (junk) left out")
     finding(report, "note", "image sizes (height x width): 48x24 (9)")
@@ -287,3 +289,45 @@ def test_one_camera() -> None:
 def test_incomplete_camera_labels() -> None:
     report = check_lists(**GOOD | {"train": "a1 a- b1 b2"})
     finding(report, "error", "1 of 8 images have no camera label")
+    finding(check_lists(query="c- c1", gallery="c2 c-"), "error", "2 of 4 images have no camera")
+
+
+def test_a_test_without_cameras_is_said() -> None:
+    report = check_lists(train="a1 a2 b1 b2", query="c-", gallery="c-")
+    assert report.ok
+    finding(report, "note", "query and gallery have no camera labels, while train has")
+
+
+# ------------------------------------------------------------------------------- published data
+
+
+def test_official_numbers_are_compared() -> None:
+    splits = dataclasses.replace(lists(**GOOD), official=(4, 2, 2))
+    assert splits.counts == (4, 2, 2)
+    assert "published" not in messages(validate(splits, read_images=False), "note")
+    more = dataclasses.replace(splits, official=(4, 3, 2))
+    report = validate(more, read_images=False)
+    found = finding(report, "note", "the numbers of images are not the published ones")
+    assert "(query 2 instead of 3)" in found.message
+
+
+def test_a_file_listed_twice() -> None:
+    splits = lists(**GOOD)
+    twice = dataclasses.replace(splits, gallery=(*splits.gallery, splits.gallery[0]))
+    found = finding(validate(twice, read_images=False), "error", "1 file is listed more than once")
+    assert found.examples == ("g0.jpg",)
+    leaked = dataclasses.replace(splits, gallery=(*splits.gallery, splits.query[0]))
+    finding(validate(leaked, read_images=False), "error", "1 file is listed more than once")
+
+
+def test_as_dict_is_json(market: Path) -> None:
+    content = json.loads(json.dumps(validate(parse_market1501(market)).as_dict()))
+    assert content["ok"] is True and content["images_read"] == 9
+    assert content["table"][1] == {
+        "split": "query",
+        "images": 2,
+        "identities": 2,
+        "cameras": 2,
+        "official": 3368,
+    }
+    assert {f["level"] for f in content["findings"]} == {"note"}

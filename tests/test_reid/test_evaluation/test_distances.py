@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from reid.evaluation import distances as distances_module
 from reid.evaluation.distances import FeatureDistances, _tree_sum, full_precision
 
 both_metrics = pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -43,13 +44,57 @@ def test_screen_never_contradicts_the_exact_key(metric, kind, dim):
         block = source.open(2, 12)
         rows, columns = torch.meshgrid(torch.arange(10), torch.arange(40), indexing="ij")
         keys = block.exact(rows.flatten(), columns.flatten()).view(10, 40)
-        screens = list(block.screens(keys))
-        assert [screen.first for screen in screens] == [0]
-        for screen in (screens[0], screens[0].finer()):
-            assert (screen.lower <= screen.values).all()
-            assert (screen.values <= screen.upper).all()
+        (screen,) = block.screens(keys)
+        assert (screen.row, screen.column) == (0, 0)
+        for made in (screen, screen.finer()):
+            error = (made.values.double() - made.table).abs()
+            assert (error <= made.margin[:, None]).all()
             if kind == "normal" and dim > 1:  # and the bounds are of use
-                assert (screen.upper - screen.lower).max() < 1e-3 * screen.values.std()
+                assert 2 * made.margin.max() < 1e-3 * made.values.std()
+
+
+@both_metrics
+def test_screens_cover_every_pair_once(monkeypatch, metric):
+    monkeypatch.setitem(distances_module._SCREEN_ROWS, "cpu", 4)
+    monkeypatch.setitem(distances_module._SCREEN_COLUMNS, "cpu", 7)
+    q, g = features("normal", 12, 5, 0), features("normal", 40, 5, 1)
+    block = FeatureDistances(q, g, metric).open(2, 12)
+    seen = torch.zeros(10, 40)
+    for screen in block.screens(torch.zeros(10, 1)):
+        height, width = screen.values.shape
+        seen[screen.row : screen.row + height, screen.column : screen.column + width] += 1
+    assert (seen == 1).all()
+
+
+@both_metrics
+@pytest.mark.parametrize("noise", [1e-3, 1e-6])
+def test_the_finest_margin_narrows_where_features_are_alike(metric, noise):
+    base = features("normal", 1, 256, 0).astype(float)
+    rng = np.random.default_rng(1)
+    q, g = (base + noise * rng.standard_normal((n, 256)) for n in (3, 9))
+    wide = FeatureDistances(features("normal", 3, 256, 2), features("normal", 9, 256, 3), metric)
+    margins = []
+    for source in (wide, FeatureDistances(q, g, metric)):
+        (screen,) = source.open(0, 3).screens(torch.zeros(3, 1))
+        margins.append(float(screen.finer().margin.max()))
+    assert margins[1] < margins[0] / 3
+
+
+@both_metrics
+@pytest.mark.parametrize("copies", [True, False])
+def test_many_pairs_are_judged_as_one_by_one(monkeypatch, metric, copies):
+    rng = np.random.default_rng(0)
+    q, g = features("normal", 6, 37, 0), features("normal", 30, 37, 1)
+    if copies:
+        g = g[rng.integers(0, 5, 30)]
+    source = FeatureDistances(q, g, metric)
+    rows, columns = torch.from_numpy(rng.integers(0, (6, 30), (500, 2))).T
+    expected = source.exact(rows, columns)
+    monkeypatch.setattr(distances_module, "_MANY_PAIRS", 1)
+    assert (source._equals is None) is not copies
+    for elements in (1 << 20, 1):  # and where they do not fit
+        monkeypatch.setitem(distances_module._CODE_ELEMENTS, "cpu", elements)
+        assert torch.equal(source.exact(rows, columns), expected)
 
 
 @both_metrics

@@ -61,3 +61,47 @@ def test_results_are_cleared_between_runs(features) -> None:
     for _ in range(2):
         feed(metric, features, np.arange(QUERY + GALLERY))
         metric.evaluate(QUERY + GALLERY)
+
+
+def test_the_mean_over_draws(evaluate) -> None:
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(12, 4)).astype(np.float32)
+    pids, camids = np.arange(12) % 4, np.full(12, -1)
+    draws = [(np.array([4, 5, 6, 7]), np.array([0, 1, 2, 3])), (np.arange(4), np.arange(8, 12))]
+    values, details = evaluate(features, pids, camids, 8, trials=tuple(draws), num_trials=2)
+    expected = [evaluate_ranking(features[q], features[g], pids[q], pids[g]).mAP for q, g in draws]
+    assert expected[0] != expected[1]
+    assert values["mAP"] == pytest.approx(np.mean(expected))
+    assert details["deviations"]["mAP"] == pytest.approx(np.std(expected, ddof=1))
+    assert details["rules"]["draws"] == 2 and "trials" not in details["data"]
+    assert [result.mAP for result in details["results"]] == expected
+
+
+BAD = {
+    "a feature that is not finite": "data/1.jpg.*training stable",
+    "nobody to find": "no query identity occurs in the gallery",
+    "all in one camera": "no query has a positive in another camera",
+}
+
+
+@pytest.mark.parametrize("what", list(BAD))
+def test_data_that_cannot_be_evaluated(evaluate, what: str) -> None:
+    features, pids, camids = np.eye(4, dtype=np.float32), np.array([1, 2, 1, 2]), np.arange(4)
+    if what == "a feature that is not finite":
+        features[1, 2] = np.nan
+    elif what == "nobody to find":
+        pids[2:] = 3
+    else:
+        camids[:] = 0
+    with pytest.raises(ValueError, match=f"toy: .*{BAD[what]}"):
+        evaluate(features, pids, camids, 2)
+    values, details = evaluate(features, pids, camids, 2, tolerant=True)
+    assert set(values) == {"mAP", "rank-1", "rank-5", "rank-10", "mINP"}
+    assert all(np.isnan(list(values.values()))) and details["result"] is None
+    assert details["problem"].startswith("toy: ")
+
+
+def test_one_image_to_find_and_one_identity(evaluate) -> None:
+    features = np.ones((2, 3), np.float32)
+    values, _ = evaluate(features, np.array([7, 7]), np.array([-1, -1]), 1)
+    assert values["mAP"] == values["rank-1"] == values["mINP"] == 1

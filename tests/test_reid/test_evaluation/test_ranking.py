@@ -277,8 +277,7 @@ def test_order_makes_no_difference(metric, copies):
 
 @both_metrics
 @all_kinds
-@pytest.mark.parametrize("rows", [1, 7, 1000])
-@pytest.mark.parametrize("columns", [1, 10, 1000])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 20), (7, 10), (12, 1), (7, 1000), (1000, 10)])
 def test_block_sizes_make_no_difference(monkeypatch, metric, kind, rows, columns):
     case = random_case(5, kind)
     expected = evaluate_ranking(*case, metric=metric)
@@ -287,6 +286,39 @@ def test_block_sizes_make_no_difference(monkeypatch, metric, kind, rows, columns
     monkeypatch.setitem(distances_module._JUDGE_ELEMENTS, "cpu", 3 * columns)
     monkeypatch.setattr(distances_module, "_PIECE", 2)
     assert_same(evaluate_ranking(*case, metric=metric), expected)
+
+
+@both_metrics
+@all_kinds
+@pytest.mark.parametrize("opened", [1, 1 << 24])
+def test_torch_operations_give_what_the_compiled_kernels_give(monkeypatch, metric, kind, opened):
+    monkeypatch.setattr(distances_module, "_OPEN_ELEMENTS", opened)
+    monkeypatch.setitem(distances_module._SCREEN_ROWS, "cpu", 9)
+    for case in (random_case(14, kind), wide_case(14, kind == "copies")):
+        dist = torch.cdist(*(torch.from_numpy(x).double() for x in case[:2])).float()
+        expected = [evaluate_ranking(*case, metric=metric), evaluate_distances(dist, *case[2:])]
+        with monkeypatch.context() as patch:
+            for module in (ranking, distances_module):
+                patch.setattr(module, "cpu_kernels", lambda: None)
+            assert_same(evaluate_ranking(*case, metric=metric), expected[0])
+            assert_same(evaluate_distances(dist, *case[2:]), expected[1])
+
+
+@both_metrics
+@pytest.mark.parametrize("compiled", [True, False])
+def test_many_positives(monkeypatch, metric, compiled):
+    """More than are compared one by one, with ties and items of their own camera among them."""
+    if not compiled:
+        for module in (ranking, distances_module):
+            monkeypatch.setattr(module, "cpu_kernels", lambda: None)
+    rng = np.random.default_rng(15)
+    q, g = rng.integers(-3, 4, (4, 3)), rng.integers(-3, 4, (300, 3))
+    qids, gids, qcams, gcams = (rng.integers(0, 2, n) for n in (4, 300, 4, 300))
+    dist = [[naive_distance(x, y, metric) for y in g] for x in q]
+    expected = naive(dist, qids, gids, qcams, gcams, "step", (1, 5))
+    result = evaluate_ranking(q, g, qids, gids, qcams, gcams, metric=metric, ks=(1, 5))
+    assert result.num_positives.min() > 64
+    assert_agrees(result, expected)
 
 
 @both_metrics

@@ -11,13 +11,21 @@ N, K = 6, 4
 LOSSES = {
     name: getattr(losses, name) for name in losses.__all__ if getattr(losses, name) is not ReIDLoss
 }
+# What cannot be built without arguments, or without a package that is an extra.
+ARGUMENTS = {"MetricLearningLoss": {"loss": {"type": "TripletMarginLoss"}}}
+
+
+def build(name):
+    if name == "MetricLearningLoss":
+        pytest.importorskip("pytorch_metric_learning")
+    module = LOSSES[name](**ARGUMENTS.get(name, {}))
+    module.configure(num_classes=K, feature_dim=K)
+    return module
 
 
 @pytest.fixture(params=sorted(LOSSES))
 def loss(request):
-    module = LOSSES[request.param]()
-    module.configure(num_classes=K, feature_dim=K)
-    return module
+    return build(request.param)
 
 
 def batch():
@@ -28,13 +36,12 @@ def batch():
 def test_a_list_of_losses_runs_without_knowing_them():
     x, labels = batch()
     tensors = {name: x.clone().requires_grad_() for name in INPUTS}
-    built = [cls() for cls in LOSSES.values()]
-    for loss in built:
-        loss.configure(num_classes=K, feature_dim=K)
+    built = [build(name) for name in LOSSES if name not in ARGUMENTS]
     logs = {loss.name: loss(tensors[loss.input], labels) for loss in built}
     assert len(logs) == len(built)
     sum(logs.values()).backward()
     assert tensors["feature"].grad.abs().sum() > 0
+    assert tensors["embedding"].grad.abs().sum() > 0
     assert tensors["logits"].grad.abs().sum() > 0
 
 
@@ -53,6 +60,7 @@ def test_names_reach_the_objective_and_statistics_do_not(loss):
     for key, value in loss.statistics.items():
         assert "loss" not in key
         assert value.shape == ()
+        assert value.is_floating_point()  # the logs average it
         assert not value.requires_grad
 
 
@@ -81,7 +89,35 @@ def test_bad_batches(loss, x, labels, message):
         loss(x, labels)
 
 
+@pytest.mark.parametrize("labels", [[], [2], [1, 1, 1], [0, 1, 2, 3]])
+def test_poor_batches_have_a_graph_and_finite_gradients(loss, labels):
+    x = torch.randn(len(labels), K, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    value = loss(x, torch.tensor(labels, dtype=torch.int64))
+    value.backward()
+    assert value.isfinite()
+    assert x.grad.isfinite().all()
+    if not labels:
+        assert value == 0
+        assert all((p.grad == 0).all() for p in loss.parameters())
+
+
+@pytest.mark.parametrize("row", range(N))
+def test_nan_in_any_row_surfaces(loss, row):
+    x, labels = batch()
+    x[row, 1] = torch.nan
+    assert loss(x, labels).isnan()
+
+
+def test_order_of_the_batch_does_not_matter(loss):
+    loss.eval()
+    x, labels = batch()
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loss(x[order], labels[order].int()), loss(x, labels))
+
+
 def test_compiles_to_one_graph(loss):
+    if isinstance(loss, losses.MetricLearningLoss):
+        pytest.skip("shapes of pytorch-metric-learning depend on the labels")
     # "eager" traces without generating code. A full graph proves that no value is read on the host.
     value = torch.compile(loss, backend="eager", fullgraph=True)(*batch())
     assert value.isfinite()

@@ -148,7 +148,7 @@ def test_builds_from_a_config_and_takes_its_sizes_from_the_model():
     loss.configure(num_classes=P, feature_dim=D)
     assert loss.centers is centers
     assert centers.shape == (P, D)
-    assert "num_classes=5, feature_dim=4, center_lr=0.5" in repr(loss)
+    assert "center_lr=0.5, num_classes=5, feature_dim=4" in repr(loss)
 
 
 def test_configure_refuses_another_size():

@@ -17,6 +17,10 @@ def naive(name, a, b):
         return squared
     if name == "euclidean":
         return math.sqrt(squared)
+    if name == "normalized_euclidean":
+        return math.hypot(
+            *(p / math.hypot(*a) - q / math.hypot(*b) for p, q in zip(a, b, strict=True))
+        )
     lengths = math.hypot(*a) * math.hypot(*b)
     return 1 - sum(p * q for p, q in zip(a, b, strict=True)) / lengths if lengths else 1.0
 
@@ -112,5 +116,7 @@ def test_nan_is_not_hidden(name):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"euclidean, squared_euclidean, cosine, got 'hamming'"):
+    with pytest.raises(
+        ValueError, match=r"squared_euclidean, cosine, normalized_euclidean, got 'hamming'"
+    ):
         get_distance("hamming")

@@ -1,9 +1,9 @@
-"""Batch-hard mining against a naive search, for any counts of images per identity."""
+"""Mining against a naive search, for any counts of images per identity."""
 
 import pytest
 import torch
 
-from reid.losses.mining import batch_hard, get_miner
+from reid.losses.mining import batch_hard, pair_masks, semi_hard
 
 
 def naive_batch_hard(distances, labels):
@@ -73,6 +73,45 @@ def test_selection_has_no_graph():
     assert not any(t.requires_grad for t in batch_hard(distances, torch.tensor([0, 0, 1, 1])))
 
 
-def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"one of batch_hard, got 'easy'"):
-        get_miner("easy")
+def test_pair_masks():
+    positives, negatives = pair_masks(torch.tensor([3, 3, -1]))
+    assert positives.tolist() == [[False, True, False], [True, False, False], [False] * 3]
+    assert negatives.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
+
+
+def naive_semi_hard(distances, labels, anchor, positive):
+    """The nearest negative beyond the positive, else the farthest; None without a negative."""
+    negatives = [i for i in range(len(labels)) if labels[i] != labels[anchor]]
+    beyond = [i for i in negatives if distances[anchor, i] > distances[anchor, positive]]
+    if beyond:
+        return min(beyond, key=lambda i: distances[anchor, i].item())
+    return max(negatives, key=lambda i: distances[anchor, i].item()) if negatives else None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_semi_hard_equals_the_naive_search(seed):
+    generator = torch.Generator().manual_seed(seed)
+    n = int(torch.randint(0, 16, (), generator=generator))
+    labels = torch.randint(-1, 4, (n,), generator=generator)
+    distances = torch.rand(n, n, generator=generator)
+    mined = semi_hard(distances, labels)
+    assert mined.shape == (n, n)
+    assert mined.dtype == torch.int64
+    assert ((mined >= 0) & (mined < max(n, 1))).all()
+    for a in range(n):
+        for p in range(n):
+            expected = naive_semi_hard(distances, labels, a, p)
+            if p != a and labels[p] == labels[a] and expected is not None:
+                assert mined[a, p] == expected
+
+
+def test_a_negative_as_far_as_the_positive_is_not_beyond_it():
+    distances = torch.tensor([[0.0, 0.5, 0.5, 0.7]]).expand(4, 4)
+    assert semi_hard(distances, torch.tensor([0, 0, 1, 1]))[0, 1] == 3
+
+
+@pytest.mark.parametrize("value", [0.0, torch.inf])
+def test_semi_hard_ties_never_choose_an_image_of_the_same_identity(value):
+    labels = torch.tensor([0, 0, 1, 1])
+    mined = semi_hard(torch.full((4, 4), value), labels)
+    assert (labels[mined] != labels[:, None]).all()

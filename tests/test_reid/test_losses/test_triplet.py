@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from reid.losses import TripletLoss
+from reid.losses.distances import DISTANCES, get_distance
+from reid.losses.gaps import MININGS
 from reid.registry import MODELS
 
 
@@ -64,11 +66,35 @@ def test_counts_1_1_4_leave_the_singletons_out():
     assert loss.statistics["triplet_valid"].item() == pytest.approx(4 / 6)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
+@pytest.mark.parametrize("mining", sorted(MININGS))
+@pytest.mark.parametrize("reduction", ["mean", "active"])
+@pytest.mark.parametrize("margin", [0.5, "soft"])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_mining_and_reduction_equals_the_mean_of_the_gaps(mining, reduction, margin, seed):
+    """What the gaps are, test_gaps.py compares with loops; here is what becomes of them."""
+    x, labels = batch(seed)
+    gaps, valid = MININGS[mining](get_distance("euclidean"), x, labels)
+    soft = margin == "soft"
+    losses, violated = [], []
+    for gap in gaps[valid].tolist():
+        losses.append(math.log1p(math.exp(gap)) if soft else max(gap + margin, 0.0))
+        violated.append(gap >= 0 if soft else gap + margin > 0)
+    counted = [v for v, bad in zip(losses, violated, strict=True) if bad or reduction == "mean"]
+    loss = TripletLoss(margin=margin, mining=mining, reduction=reduction)
+    value = loss(x, labels).item()
+    assert value == pytest.approx(sum(counted) / max(len(counted), 1), abs=1e-9)
+    active = sum(violated) / max(len(violated), 1)
+    assert loss.statistics["triplet_active"].item() == pytest.approx(active)
+    anchors = valid.reshape(len(x), -1).any(dim=1).float().mean().item()
+    assert loss.statistics["triplet_valid"].item() == pytest.approx(anchors)
+
+
+@pytest.mark.parametrize("distance", sorted(DISTANCES))
+@pytest.mark.parametrize("mining", sorted(MININGS))
 @pytest.mark.parametrize("margin", [0.3, "soft"])
-def test_gradcheck(distance, margin):
+def test_gradcheck(distance, mining, margin):
     x, labels = batch(1, n=7)
-    loss = TripletLoss(margin=margin, distance=distance)
+    loss = TripletLoss(margin=margin, distance=distance, mining=mining)
     torch.autograd.gradcheck(lambda x: loss(x, labels), (x.requires_grad_(),))
 
 
@@ -81,12 +107,13 @@ def test_order_of_the_batch_and_names_of_the_identities_do_not_matter():
     torch.testing.assert_close(loss(x, labels.int()), loss(x, labels))
 
 
+@pytest.mark.parametrize("mining", sorted(MININGS))
 @pytest.mark.parametrize(
     "labels", [[], [4], [4, 4, 4], [1, 2, 3]], ids=["empty", "one", "one_identity", "singletons"]
 )
 @pytest.mark.parametrize("margin", [0.3, "soft"])
-def test_no_valid_anchor_is_a_zero_with_a_graph_and_one_warning(labels, margin, caplog):
-    loss = TripletLoss(margin=margin)
+def test_no_valid_anchor_is_a_zero_with_a_graph_and_one_warning(mining, labels, margin, caplog):
+    loss = TripletLoss(margin=margin, mining=mining)
     x = torch.randn(len(labels), 4, requires_grad=True)
     labels = torch.tensor(labels, dtype=torch.int64)
     with caplog.at_level(logging.WARNING, logger="reid.losses.triplet"):
@@ -106,12 +133,15 @@ def test_healthy_batches_do_not_warn(caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("mining", sorted(MININGS))
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
 @pytest.mark.parametrize("margin", [0.3, "soft"])
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_collapsed_features_have_finite_gradients(distance, margin, value):
+def test_collapsed_features_have_finite_gradients(mining, distance, margin, value):
     x = torch.full((6, 4), value, requires_grad=True)
-    loss = TripletLoss(margin=margin, distance=distance)(x, torch.tensor([0, 0, 1, 1, 2, 2]))
+    loss = TripletLoss(margin=margin, distance=distance, mining=mining)(
+        x, torch.tensor([0, 0, 1, 1, 2, 2])
+    )
     assert loss.item() == pytest.approx(math.log(2) if margin == "soft" else margin, abs=1e-5)
     loss.backward()
     assert x.grad.isfinite().all()
@@ -128,13 +158,14 @@ def test_bf16_autocast_returns_float32_and_gradients_of_the_input_type():
     assert x.grad.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("mining", sorted(MININGS))
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("row", [0, 5], ids=["anchor", "singleton"])
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
-def test_non_finite_features_surface(bad, row, distance):
+def test_non_finite_features_surface(mining, bad, row, distance):
     x, _ = batch(0, n=6)
     x[row, 1] = bad
-    loss = TripletLoss(distance=distance)(x, torch.tensor([0, 0, 0, 1, 1, 2]))
+    loss = TripletLoss(distance=distance, mining=mining)(x, torch.tensor([0, 0, 0, 1, 1, 2]))
     assert not loss.isfinite()
 
 
@@ -160,7 +191,8 @@ def test_builds_from_a_config():
         ({"margin": math.nan}, "expected margin"),
         ({"margin": "hard"}, "expected margin .* got 'hard'"),
         ({"distance": "l1"}, "expected distance to be one of euclidean, .* got 'l1'"),
-        ({"mining": "random"}, "expected mining to be one of batch_hard, got 'random'"),
+        ({"mining": "random"}, "expected mining to be one of batch_hard, .* got 'random'"),
+        ({"reduction": "sum"}, "expected reduction to be one of mean, active, got 'sum'"),
         ({"input": "logits"}, "expected input to be one of feature, embedding, got 'logits'"),
         ({"weight": -1.0}, "expected a finite weight >= 0, got -1.0"),
         ({"weight": math.inf}, "expected a finite weight"),

@@ -1,0 +1,5 @@
+"""As resnet50_sbs_msmt17, with ResNet-101-IBN-a."""
+
+_base_ = "./resnet50_sbs_msmt17.py"
+
+model = dict(backbone=dict(depth=101, ibn="a", non_local=(0, 2, 9, 0)))

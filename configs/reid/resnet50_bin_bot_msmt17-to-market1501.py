@@ -1,0 +1,8 @@
+"""As resnet50_bot_msmt17-to-market1501, with BIN, whose gates learn faster."""
+
+_base_ = "./resnet50_bot_msmt17-to-market1501.py"
+
+model = dict(backbone=dict(norm="bin"), plain_weights=True)
+optim_wrapper = dict(  # ten times the rate and no decay, as BIN's authors
+    paramwise_cfg=dict(custom_keys={"gate": dict(lr_mult=10.0, decay_mult=0.0)}),
+)

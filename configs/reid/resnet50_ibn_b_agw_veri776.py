@@ -1,0 +1,5 @@
+"""As resnet50_agw_veri776, with IBN-b."""
+
+_base_ = "./resnet50_agw_veri776.py"
+
+model = dict(backbone=dict(ibn="b"))

@@ -1,0 +1,14 @@
+"""The stronger baseline (fast-reid's SBS) on VehicleID: ResNet-50, ImageNet --weights."""
+
+_base_ = [
+    "../_base_/models/sbs.py",
+    "../_base_/datasets/vehicleid_256x256.py",
+    "../_base_/schedules/sbs_60e.py",
+    "../_base_/runtime/reid_freeze.py",
+]
+
+train_pipeline = [dict(type="AutoAugment", p=0.1), *_base_.train_pipeline]
+train_dataloader = dict(
+    dataset=dict(transforms=train_pipeline),
+    sampler=dict(identities=4, instances=16),
+)
