@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Processes that run tests; each takes the tests of whole files.
+PYTEST_WORKERS ?= auto
 # One environment holds about 6.5 GB, nearly all of it torch and its CUDA libraries.
 ENV_GIGABYTES ?= 8
 
@@ -25,7 +27,7 @@ demo-seg: $(VENV)/.made-seg  ## the same for segmentation: drawn streets, two ne
 	$(VENV)/bin/python tools/demo.py seg
 
 test: $(TEST_VENV)/.made  ## all tests but the slow ones, in .venv-test
-	$(TEST_VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(TEST_VENV)/bin/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: $(TEST_VENV)/.made  ## ruff, mypy and the import rules, in .venv-test
 	$(TEST_VENV)/bin/ruff check .

@@ -79,7 +79,7 @@ EXTRAS_REQUIRE = {
     "parquet": ["pyarrow"],
 }
 # Tests of what an extra brings are skipped without it: dev has all of them but seg, the largest.
-EXTRAS_REQUIRE["dev"] = ["pytest>=8", "ruff", "mypy"]
+EXTRAS_REQUIRE["dev"] = ["pytest>=8", "pytest-xdist", "ruff", "mypy"]
 for extra in ("timm", "export", "metric-learning", "parquet"):
     EXTRAS_REQUIRE["dev"] += EXTRAS_REQUIRE[extra]
 # Everything that can be installed together: not gpu, which excludes faiss-cpu.

@@ -15,6 +15,9 @@ a data set's ``transforms`` to here as they are; what stays there is the Resize:
         )
     )
 
+On a processor these steps cost several times what the per-image ones do (at 128x64, 0.4 ms an image
+against 0.1 ms): use those there.
+
 Every image is augmented by its own seed, which the sampler gave it and the batch brings along: the
 result is the same in any batch, on any device, and in a resumed run. A batch without seeds draws
 them from torch, which ``engine.IterationSeedHook`` makes a function of (seed, process, iteration).

@@ -184,6 +184,20 @@ class FeatureDistances:
             total += self.gallery_scale[start : start + len(part)] @ part
         return total / self.num_gallery
 
+    def centred(self, features: Tensor, start: int, stop: int) -> Tensor:
+        """Rows of ``query`` or ``gallery``, scaled, less the centre, (B, D) float64."""
+        scale = self.query_scale if features is self.query else self.gallery_scale
+        return (features[start:stop].double() * scale[start:stop, None]).sub_(self.center)
+
+    def screened(self, features: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as float32; and, (B,) each, its products with the centre and squared lengths."""
+        kernels = cpu_kernels() if self.device.type == "cpu" else None
+        if kernels is not None and features.dtype in DTYPES:
+            scale = self.query_scale if features is self.query else self.gallery_scale
+            return kernels.center(features[start:stop], scale[start:stop], self.center)
+        values = self.centred(features, start, stop)
+        return values.float(), values @ self.center, values.square().sum(1)
+
     @property
     def _judged_rows(self) -> int:
         return max(1, _JUDGE_ELEMENTS[self.device.type] // self.dim)
@@ -270,10 +284,8 @@ class _FeatureRows:
         self.single = source.center.new_empty((stop - start, source.dim), dtype=torch.float32)
         self.length, self.product = source.center.new_empty((2, stop - start))
         for part in self._parts():
-            query = self._query(part)  # (B, D)
-            self.single[part] = query.float()
-            self.length[part] = torch.linalg.vector_norm(query, dim=1)
-            self.product[part] = query @ source.center
+            query, self.product[part], square = source.screened(source.query, *self._ends(part))
+            self.single[part], self.length[part] = query, square.sqrt()
 
     def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
         return self.source.exact(rows + self.start, columns)
@@ -282,25 +294,21 @@ class _FeatureRows:
         """float32 screens, each with a float64 one in reserve."""
         source, table = self.source, self._on_screen_scale(table)
         parts = list(self._parts())
-        space = self.single.new_empty(
-            min(len(self.single), source.screen_rows), source.screen_columns
-        )
+        height = min(len(self.single), source.screen_rows)
+        space = self.single.new_empty(height * source.screen_columns)
         for first in range(0, source.num_gallery, source.screen_columns):
             last = min(first + source.screen_columns, source.num_gallery)
-            gallery = self._centred(source.gallery, source.gallery_scale, first, last)  # (C, D)
-            if source.metric == "euclidean":
-                bias = gallery.square().sum(1) / 2
-            else:
-                bias = -(gallery @ source.center)
-            length = torch.linalg.vector_norm(gallery, dim=1).max()
+            gallery, product, square = source.screened(source.gallery, first, last)
+            bias = square / 2 if source.metric == "euclidean" else -product
+            length = square.max().sqrt()
             finest = self._margin_of_float64(length)
             margin = self._margin(length, bias.abs().max()) + finest
-            bias32, gallery32 = bias.float(), gallery.float()
+            single_bias = bias.float()
             for part in parts:
                 query = self.single[part]
-                values = space.view(-1)[: len(query) * (last - first)].view(len(query), -1)
-                _minus_product(bias32, query, gallery32, out=values)
-                finer = partial(self._finer, part, first, bias, gallery, table[part], finest[part])
+                values = space[: len(query) * (last - first)].view(len(query), -1)
+                _minus_product(single_bias, query, gallery, out=values)
+                finer = partial(self._finer, part, first, bias, table[part], finest[part])
                 yield Screen(part.start, first, values, table[part], margin[part], finer)
 
     def _parts(self) -> Iterator[slice]:
@@ -310,23 +318,16 @@ class _FeatureRows:
             yield slice(start, min(start + self.source.screen_rows, rows))
 
     def _finer(
-        self,
-        part: slice,
-        first: int,
-        bias: Tensor,
-        gallery: Tensor,
-        table: Tensor,
-        margin: Tensor,
+        self, part: slice, first: int, bias: Tensor, table: Tensor, margin: Tensor
     ) -> Screen:
-        values = torch.addmm(bias, self._query(part), gallery.T, alpha=-1)
+        source = self.source
+        query = source.centred(source.query, *self._ends(part))
+        gallery = source.centred(source.gallery, first, first + len(bias))
+        values = torch.addmm(bias, query, gallery.T, alpha=-1)
         return Screen(part.start, first, values, table, margin)
 
-    def _query(self, part: slice) -> Tensor:
-        start, stop = self.start + part.start, self.start + part.stop
-        return self._centred(self.source.query, self.source.query_scale, start, stop)
-
-    def _centred(self, features: Tensor, scale: Tensor, start: int, stop: int) -> Tensor:
-        return (features[start:stop].double() * scale[start:stop, None]).sub_(self.source.center)
+    def _ends(self, part: slice) -> tuple[int, int]:
+        return self.start + part.start, self.start + part.stop
 
     def _on_screen_scale(self, keys: Tensor) -> Tensor:
         """Exact keys (B, W) as values of the screen, up to float64 rounding."""

@@ -388,22 +388,25 @@ class PairMask:
     """Takes out of blocks of values what is no negative: all of the query's identity, and junk."""
 
     def __init__(self, rows: Tensor, columns: Tensor, junk: Ints, device: torch.device) -> None:
-        self._columns, order = columns.sort(stable=True)
+        self._columns, order = columns.sort()
         self._rows = rows[order]
         self._junk = torch.from_numpy(junk).to(device)
-        self._column, self._pairs, self._here = -1, slice(0), slice(0)
+        self._column, self._here = -1, slice(0)
+        self._pair_rows = self._pair_columns = rows[:0]
 
     def apply(self, row: int, column: int, values: Tensor) -> None:
         """Set to infinity in ``values`` (B, C), which begin at ``row`` and ``column``."""
         height, width = values.shape
         if column != self._column:  # blocks of the same gallery items come one after another
             edges = torch.tensor([column, column + width], device=self._rows.device)
-            self._pairs = slice(*torch.searchsorted(self._columns, edges).tolist())
+            pairs = slice(*torch.searchsorted(self._columns, edges).tolist())
+            self._pair_rows, order = self._rows[pairs].sort()
+            self._pair_columns = self._columns[pairs][order] - column
             self._here = slice(*torch.searchsorted(self._junk, edges).tolist())
             self._column = column
-        rows = self._rows[self._pairs] - row
-        inside = (rows >= 0) & (rows < height)
-        values[rows[inside], self._columns[self._pairs][inside] - column] = torch.inf
+        edges = torch.tensor([row, row + height], device=self._rows.device)
+        pairs = slice(*torch.searchsorted(self._pair_rows, edges).tolist())
+        values[self._pair_rows[pairs] - row, self._pair_columns[pairs]] = torch.inf
         if self._here.stop > self._here.start:
             values[:, self._junk[self._here] - column] = torch.inf
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -20,15 +21,22 @@ constexpr Index COMPARE_ALL = 64;  // up to so many positives, comparing beats b
 
 // ------------------------------------------------------------------------------------ counting
 
-inline float rounded_down(double x, float) {
-  const float y = float(x);
-  return double(y) > x ? std::nextafter(y, -std::numeric_limits<float>::infinity()) : y;
+// The next float above, of any but infinity and NaN; a call of std::nextafter costs too much here.
+inline float next_up(float x) {
+  if (x == 0.0f) return std::numeric_limits<float>::denorm_min();
+  std::int32_t bits;
+  std::memcpy(&bits, &x, 4);
+  bits += x > 0.0f ? 1 : -1;
+  std::memcpy(&x, &bits, 4);
+  return x;
 }
 
 inline float rounded_up(double x, float) {
   const float y = float(x);
-  return double(y) < x ? std::nextafter(y, std::numeric_limits<float>::infinity()) : y;
+  return double(y) < x ? next_up(y) : y;
 }
+
+inline float rounded_down(double x, float) { return -rounded_up(-x, float()); }
 
 inline double rounded_down(double x, double) { return x; }
 inline double rounded_up(double x, double) { return x; }
@@ -107,22 +115,27 @@ class Row {
   void compare(Index found, Index n, bool inexact, Index first, Doubts& doubts) {
     const T* value = near.data();
     bool clear = true;
-    for (Index j = 0; j < n; ++j) {
-      const T high = upper[j], low = lower[j];
-      Counter<T> nearer = 0, certain = 0;
-#pragma omp simd reduction(+ : nearer, certain)
+    for (Index j = 0; j < n; j += 2) {  // two by two: every value is loaded half as often
+      const Index k = std::min(j + 1, n - 1);
+      const T high = upper[j], low = lower[j], next_high = upper[k], next_low = lower[k];
+      Counter<T> nearer = 0, certain = 0, next_nearer = 0, next_certain = 0;
+#pragma omp simd reduction(+ : nearer, certain, next_nearer, next_certain)
       for (Index i = 0; i < found; ++i) {
         nearer += value[i] <= high;
         certain += value[i] < low;
+        next_nearer += value[i] <= next_high;
+        next_certain += value[i] < next_low;
       }
       counts[j] = nearer;
-      if (!inexact || nearer == certain) continue;
+      counts[k] = next_nearer;
+      if (!inexact || (nearer == certain && next_nearer == next_certain)) continue;
       if (clear) std::fill_n(doubtful.begin(), found, Counter<T>(0));
       clear = false;
       Counter<T>* flag = doubtful.data();
 #pragma omp simd
       for (Index i = 0; i < found; ++i) {
-        flag[i] |= Counter<T>(value[i] <= high) & Counter<T>(value[i] >= low);
+        flag[i] |= (Counter<T>(value[i] <= high) & Counter<T>(value[i] >= low)) |
+                   (Counter<T>(value[i] <= next_high) & Counter<T>(value[i] >= next_low));
       }
     }
     if (clear) return;
@@ -167,6 +180,31 @@ void count_rows(const T* values, Index rows, Index columns, const double* table,
       row.count(values + b * columns, columns, table + b * width, number[b],
                 margin ? margin + b : nullptr, counts + b * width, b * columns, doubts);
     }
+  }
+}
+
+// ------------------------------------------------------------------------------------ screens
+
+// features (rows, dim) times their scale, less the center, as floats; and the products with the
+// center and the squared lengths of what was rounded.
+template <class T>
+void center_rows(const T* features, const double* scale, const double* center, Index rows,
+                 Index dim, float* single, double* products, double* squares, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (Index b = 0; b < rows; ++b) {
+    const T* x = features + b * dim;
+    float* y = single + b * dim;
+    const double s = scale[b];
+    double product = 0.0, square = 0.0;
+#pragma omp simd reduction(+ : product, square)
+    for (Index d = 0; d < dim; ++d) {
+      const double value = double(x[d]) * s - center[d];
+      y[d] = float(value);
+      product += value * center[d];
+      square += value * value;
+    }
+    products[b] = product;
+    squares[b] = square;
   }
 }
 
@@ -261,6 +299,19 @@ Index ranking_count(bool wide, const void* values, Index rows, Index columns, co
                counts, doubts, threads);
   }
   return doubts.total;
+}
+
+// See above.
+void ranking_center(bool wide, const void* features, const double* scale, const double* center,
+                    Index rows, Index dim, float* single, double* products, double* squares,
+                    int threads) {
+  if (wide) {
+    center_rows(static_cast<const double*>(features), scale, center, rows, dim, single, products,
+                squares, threads);
+  } else {
+    center_rows(static_cast<const float*>(features), scale, center, rows, dim, single, products,
+                squares, threads);
+  }
 }
 
 // Sums over the dimensions of products, or of squared differences, of pairs of rows.

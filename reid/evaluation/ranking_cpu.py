@@ -57,6 +57,28 @@ class CpuKernels:
         )
         return counts, positions[:found] if found <= limit else None
 
+    def center(
+        self, features: Tensor, scale: Tensor, center: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``features`` (N, D) times ``scale`` (N,), less ``center`` (D,), as float32; and, of the
+        unrounded, the products with the centre and the squared lengths, (N,) float64 each."""
+        features, scale = features.contiguous(), scale.contiguous()
+        single = torch.empty(features.shape, dtype=torch.float32)
+        products, squares = torch.empty((2, len(features)), dtype=torch.float64)
+        self._library.ranking_center(
+            ctypes.c_bool(features.dtype == torch.float64),
+            _pointer(features),
+            _pointer(scale),
+            _pointer(center),
+            ctypes.c_int64(features.shape[0]),
+            ctypes.c_int64(features.shape[1]),
+            _pointer(single),
+            _pointer(products),
+            _pointer(squares),
+            ctypes.c_int(torch.get_num_threads()),
+        )
+        return single, products, squares
+
     def pair_sums(
         self, query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor, squared: bool
     ) -> Tensor:

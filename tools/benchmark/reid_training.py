@@ -7,7 +7,9 @@
 
 Training: the loop decodes, augments, steps and runs the hooks; the bare step is forward, backward
 and optimiser on one batch of random pixels, with the same model, in the same process, right after
-each turn of the loop. What the loop takes more is what data and hooks cost. The plain torch loop is
+each turn of the loop. What the loop takes more is what data and hooks cost, in time and in processor
+time (of all threads and loading processes), which other load on the machine disturbs less. The
+plain torch loop is
 what one writes by hand: torchvision's ResNet with last stride 1 (which has batch norms only), a
 linear classifier, cross-entropy + batch-hard triplet, DataLoader with torchvision transforms, Adam;
 same images, batch, size, workers, precision and memory format.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import re
 import statistics
 import tempfile
@@ -45,7 +48,15 @@ SIDES: dict[str, tuple[str | None, bool]] = {
 PLAIN = "plain torch, batch norms"
 COLUMNS = (
     *("part", "case", "side", "s_per_iteration", "images_per_s", "against_bare_step"),
-    *("against_plain_torch", "peak_mb", "read_us", "transforms_us", "collate_us", "batches_us"),
+    *(
+        "cpu_against_bare_step",
+        "against_plain_torch",
+        "peak_mb",
+        "read_us",
+        "transforms_us",
+        "collate_us",
+        "batches_us",
+    ),
     "total_us",
 )
 Row = dict[str, str]
@@ -67,6 +78,13 @@ class Case(NamedTuple):
         name = self.model.replace("resnet", "ResNet-") + "-IBN-a"
         shape = "x".join(map(str, self.size))
         return f"{name} {shape}, {self.identities} x {self.instances}"
+
+
+class Pace(NamedTuple):
+    """Of an iteration: seconds, and seconds of processor time."""
+
+    seconds: float
+    cpu: float
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -135,8 +153,8 @@ def main() -> None:
 def training_rows(case: Case, args: argparse.Namespace) -> list[Row]:
     from tqdm import tqdm
 
-    loops: dict[str, list[float]] = {side: [] for side in (*args.sides, PLAIN)}
-    bare: dict[str, list[float]] = {side: [] for side in args.sides}
+    loops: dict[str, list[Pace]] = {side: [] for side in (*args.sides, PLAIN)}
+    bare: dict[str, list[Pace]] = {side: [] for side in args.sides}
     peak: dict[str, float] = {}
     with tqdm(total=args.turns * len(loops), unit="turn") as bar:
         for _ in range(args.turns):
@@ -151,8 +169,8 @@ def training_rows(case: Case, args: argparse.Namespace) -> list[Row]:
                     bare[side].append(step)
                 peak[side] = max(peak.get(side, 0), peak_megabytes())
                 bar.update()
-    median = {side: statistics.median(seconds) for side, seconds in loops.items()}
-    every_step = [seconds for side in bare.values() for seconds in side]
+    median = {side: statistics.median(p.seconds for p in paces) for side, paces in loops.items()}
+    every_step = [pace.seconds for side in bare.values() for pace in side]
     rows = [row(case, "bare step", statistics.median(every_step))]
     for side, seconds in median.items():
         more = {
@@ -160,8 +178,10 @@ def training_rows(case: Case, args: argparse.Namespace) -> list[Row]:
             "peak_mb": f"{peak[side]:.0f}",
         }
         if side in bare:  # each turn with its own step: the machine's pace drifts
-            ratios = [a / b for a, b in zip(loops[side], bare[side], strict=True)]
-            more["against_bare_step"] = f"{statistics.median(ratios):.3f}"
+            turns = list(zip(loops[side], bare[side], strict=True))
+            for key, field in (("against_bare_step", 0), ("cpu_against_bare_step", 1)):
+                ratio = statistics.median(loop[field] / step[field] for loop, step in turns)
+                more[key] = f"{ratio:.3f}"
         rows.append(row(case, side, seconds, **more))
     return rows
 
@@ -171,8 +191,8 @@ def row(case: Case, side: str, seconds: float, **more: str) -> Row:
     return {"part": "training", "case": str(case), "side": side, **speed, **more}
 
 
-def ours(case: Case, side: str, args: argparse.Namespace) -> tuple[float, float]:
-    """Seconds of an iteration of the Runner's loop, and of the bare step."""
+def ours(case: Case, side: str, args: argparse.Namespace) -> tuple[Pace, Pace]:
+    """An iteration of the Runner's loop, and the bare step."""
     from engine.cli import build_runner
 
     config = training_config(case, side, args)
@@ -182,8 +202,18 @@ def ours(case: Case, side: str, args: argparse.Namespace) -> tuple[float, float]
         runner = build_runner(config, work_dir=folder)
         clock = Clock(args.warmup)
         runner.train_loop.run_iter = clock.wrap(runner.train_loop.run_iter)
+        before = workers_seconds()
         runner.train()
-        return clock.seconds(), bare_step(runner, case, args)
+        loop = clock.pace()
+        # the loading processes have ended, and their time is known
+        loading = (workers_seconds() - before) / args.iterations
+        return Pace(loop.seconds, loop.cpu + loading), bare_step(runner, case, args)
+
+
+def workers_seconds() -> float:
+    """Processor time of all child processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def training_config(case: Case, side: str, args: argparse.Namespace) -> Any:
@@ -223,7 +253,7 @@ def sized(transforms: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
     return [{**step, **new} if "height" in step else dict(step) for step in transforms]
 
 
-def bare_step(runner: Any, case: Case, args: argparse.Namespace) -> float:
+def bare_step(runner: Any, case: Case, args: argparse.Namespace) -> Pace:
     """Forward, backward and optimiser on random pixels that are there."""
     import torch
 
@@ -241,7 +271,7 @@ def bare_step(runner: Any, case: Case, args: argparse.Namespace) -> float:
     model.train()
     for _ in range(args.iterations - args.warmup + 2):
         step(batch, optim_wrapper=runner.optim_wrapper)
-    return clock.seconds()
+    return clock.pace()
 
 
 class Clock:
@@ -249,7 +279,7 @@ class Clock:
 
     def __init__(self, warmup: int) -> None:
         self.warmup = warmup
-        self.marks: list[float] = []
+        self.marks: list[Pace] = []
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., None]:
         def timed(*arguments: Any, **options: Any) -> None:
@@ -263,16 +293,17 @@ class Clock:
 
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.marks.append(time.perf_counter())
+        self.marks.append(Pace(time.perf_counter(), time.process_time()))
 
-    def seconds(self) -> float:
+    def pace(self) -> Pace:
         """The mean, for a batch that comes late is part of it."""
         first = min(max(self.warmup - 1, 0), len(self.marks) - 2)
-        return (self.marks[-1] - self.marks[first]) / (len(self.marks) - 1 - first)
+        start, end, count = self.marks[first], self.marks[-1], len(self.marks) - 1 - first
+        return Pace((end.seconds - start.seconds) / count, (end.cpu - start.cpu) / count)
 
 
-def plain(case: Case, args: argparse.Namespace) -> float:
-    """Seconds of an iteration of a loop without this project."""
+def plain(case: Case, args: argparse.Namespace) -> Pace:
+    """An iteration of a loop without this project."""
     import torch
     import torchvision
     from torch import nn
@@ -319,7 +350,7 @@ def plain(case: Case, args: argparse.Namespace) -> float:
         loss.backward()
         optimizer.step()
         clock.mark()
-    return clock.seconds()
+    return clock.pace()
 
 
 class PlainImages:

@@ -97,6 +97,22 @@ def test_pair_sums_have_the_bits_of_the_sum_by_halving(dtype, dim, squared):
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [1, 7, 512])
+def test_center(dtype, dim):
+    torch.manual_seed(dim)
+    features = torch.randn(2 * dim, 9).to(dtype).T[:, ::2]  # (9, dim), not contiguous
+    scale, center = torch.rand(9).double(), torch.randn(dim).double()
+    kernels = ranking_cpu.cpu_kernels()
+    assert kernels is not None
+    single, products, squares = kernels.center(features, scale, center)
+    expected = features.double() * scale[:, None] - center
+    assert torch.equal(single, expected.float())
+    torch.testing.assert_close(products, expected @ center)
+    torch.testing.assert_close(squares, expected.square().sum(1))
+
+
+@needs_compiler
 @pytest.mark.parametrize("threads", [1, 3])
 def test_tabulate(threads):
     kernels = ranking_cpu.cpu_kernels()
