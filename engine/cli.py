@@ -301,7 +301,7 @@ def describe(error: BaseException) -> str:
     if worker and f"{worker[1]}: " in text:
         return text.rpartition(f"{worker[1]}: ")[2].strip()
     # mmengine's registries: say which names exist instead of how registries work
-    unknown = re.search(r"^(\S+) is not in the (\S+) registry", text)
+    unknown = re.search(r"^(\S+) is not in the (\S.*?) registry", text)
     if unknown:
         names = _registered(unknown[2])
         close = difflib.get_close_matches(unknown[1], names, n=3, cutoff=0.5)
@@ -320,7 +320,7 @@ def _registered(description: str) -> list[str]:
     """Names in the registries of that kind ('mmengine::model'), with their rooms' prefixes."""
     from importlib import import_module
 
-    name = description.rpartition("::")[2]
+    name = description.rpartition("::")[2].replace(" ", "_")  # mmengine's own: 'data sampler'
     names: set[str] = set()
     for room in ("backbones", "engine", "imaging", "cls", "reid", "seg", "mmengine"):
         try:
@@ -328,7 +328,8 @@ def _registered(description: str) -> list[str]:
         except ImportError:
             continue
         for registry in registries.values():
-            if getattr(registry, "name", None) == name and getattr(registry, "scope", "") == room:
+            kind = getattr(registry, "name", "").replace(" ", "_")
+            if kind == name and getattr(registry, "scope", "") == room:
                 registry.import_from_location()
                 prefix = "" if room == "mmengine" else f"{room}."
                 names.update(prefix + key for key in registry.module_dict)

@@ -206,7 +206,9 @@ def count_identities(config: Config) -> None:
             f"config: train_dataloader.batch_size is {batch}, but the sampler makes batches "
             f"of {shape[0]} identities x {shape[1]} images: set batch_size={shape[0] * shape[1]}"
         )
-    dataset = DATASETS.build(config.train_dataloader.dataset)
+    # its lists are enough: a cache would take its memory twice
+    uncached = {k: v for k, v in config.train_dataloader.dataset.items() if k != "cache"}
+    dataset = DATASETS.build(uncached)
     if dataset.num_identities < 2:
         raise ValueError(
             f"the training data {dataset.root} has {dataset.num_identities} identity; learning to "

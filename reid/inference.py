@@ -174,6 +174,11 @@ class FeatureExtractor:
         )
 
     def _batches(self, images: Any, workers: int | None) -> Iterator[Batch]:
+        if not hasattr(images, "__len__"):
+            raise ValueError(
+                "expected an image, a sequence of paths or of (H, W, 3) uint8 RGB arrays, or a "
+                f"tensor, got {type(images)}; make a list of an iterator"
+            )
         ranges = batch_ranges(0, len(images), self.batch_size)
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
@@ -201,6 +206,11 @@ class FeatureExtractor:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
             raise ValueError(f"an image is a path or an (H, W, 3) uint8 RGB array, got {got}")
+        if not image.size:
+            raise ValueError(
+                f"an (H, W, 3) uint8 RGB image needs at least one pixel, got {image.shape}: a box "
+                "outside its frame gives such a crop"
+            )
         return self.transforms(image)
 
     @torch.inference_mode()

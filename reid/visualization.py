@@ -103,6 +103,7 @@ def ranked_list_figure(
     *,
     top_k: int = 10,
     title: str | None = None,
+    threshold: float | None = None,
     image_root: str | os.PathLike[str] | None = None,
     image_height: int = 256,
 ) -> Path:
@@ -117,6 +118,7 @@ def ranked_list_figure(
         path: the PNG to write; replaced as a whole.
         top_k: hits per row at most.
         title: a line above the picture.
+        threshold: hits of a lower score are drawn pale, as none of the query's identity.
         image_root: folder that relative ``image`` paths are relative to (default: the working
             directory).
         image_height: pixels; a multiple of the images' own height (128) looks sharpest. The width
@@ -136,6 +138,7 @@ def ranked_list_figure(
         results,
         top_k=top_k,
         title=title,
+        threshold=threshold,
         image_root=image_root,
         image_height=image_height,
     )
@@ -149,6 +152,7 @@ def ranked_list_picture(
     *,
     top_k: int = 10,
     title: str | None = None,
+    threshold: float | None = None,
     image_root: str | os.PathLike[str] | None = None,
     image_height: int = 256,
     file_type: Literal["png", "jpg"] = "png",
@@ -179,7 +183,7 @@ def ranked_list_picture(
             f"pixels; at most {_MAX_PIXELS} fit. Draw fewer queries at a time, or set a smaller "
             "image_height."
         )
-    return _render(queries, results, images, layout, title, file_type)
+    return _render(queries, results, images, layout, title, threshold, file_type)
 
 
 def _check_arguments(
@@ -220,6 +224,7 @@ def _render(
     images: Sequence[Sequence[np.ndarray | str]],
     layout: _Layout,
     title: str | None,
+    threshold: float | None,
     file_type: Literal["png", "jpg"],
 ) -> bytes:
     import matplotlib
@@ -233,9 +238,9 @@ def _render(
         pen = _Pen(figure, width, height)
         pairs = ((q, h) for q, hits in zip(queries, results, strict=True) for h in hits)
         verdicts = {_verdict(query, hit.record) for query, hit in pairs}
-        _draw_head(pen, layout, title, verdicts | {_QUERY})
+        _draw_head(pen, layout, title, verdicts | {_QUERY}, threshold)
         for row, (query, hits, row_images) in enumerate(zip(queries, results, images, strict=True)):
-            _draw_row(pen, layout, row, query, hits, row_images)
+            _draw_row(pen, layout, row, query, hits, row_images, threshold)
         figure.figimage(pen.canvas, origin="upper")  # lies below all text
         data = io.BytesIO()
         if file_type == "png":
@@ -245,7 +250,13 @@ def _render(
     return data.getvalue()
 
 
-def _draw_head(pen: _Pen, layout: _Layout, title: str | None, verdicts: set[_Verdict]) -> None:
+def _draw_head(
+    pen: _Pen,
+    layout: _Layout,
+    title: str | None,
+    verdicts: set[_Verdict],
+    threshold: float | None,
+) -> None:
     left, y = layout.margin, layout.margin
     if title:
         pen.text(left, y + 20, title, size=20, weight="bold", width=pen.width - 2 * left)
@@ -256,7 +267,10 @@ def _draw_head(pen: _Pen, layout: _Layout, title: str | None, verdicts: set[_Ver
             left + 24, y + 12, f"{verdict.legend} {verdict.mark}", size=14, colour=_FAINT
         )
         left = round(end) + 26
-    pen.text(left, y + 12, "below each hit: rank, score, camera", size=14, colour=_FAINT)
+    note = "below each hit: rank, score, camera"
+    if threshold is not None:
+        note = f"pale: score below the threshold {threshold:.3f}"
+    pen.text(left, y + 12, note, size=14, colour=_FAINT)
 
 
 def _draw_row(
@@ -266,6 +280,7 @@ def _draw_row(
     query: Mapping[str, Any],
     hits: Sequence[RankedImage],
     images: Sequence[np.ndarray | str],
+    threshold: float | None,
 ) -> None:
     left, top = layout.cell(row, 0)
     _draw_cell(pen, layout, left, top, images[0], _QUERY.colour)
@@ -282,6 +297,8 @@ def _draw_row(
         verdict = _verdict(query, hit.record)
         left, top = layout.cell(row, rank)
         _draw_cell(pen, layout, left, top, image, verdict.colour)
+        if threshold is not None and hit.score < threshold:
+            pen.fade(left, top, layout.cell_width, layout.cell_height)
         score = f"{hit.score:.3f}" if abs(hit.score) < 10 else f"{hit.score:.4g}"
         caption = f"{hit.record.get('rank', rank)} {verdict.mark}".removeprefix("None ")
         _draw_caption(pen, layout, left, top, caption, score, hit.record.get("camera"), verdict)
@@ -360,6 +377,11 @@ class _Pen:
 
     def image(self, left: int, top: int, image: np.ndarray) -> None:
         self.canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+
+    def fade(self, left: int, top: int, width: int, height: int) -> None:
+        """Three quarters of the way to white."""
+        part = self.canvas[top : top + height, left : left + width]
+        part[:] = 255 - (255 - part) // 4
 
     def rectangle(self, left: int, top: int, width: int, height: int, colour: str) -> None:
         from matplotlib.colors import to_rgb

@@ -116,53 +116,55 @@ def main() -> None:
 def show(calibration: Calibration, queries: int, gallery: int) -> None:
     """Print the table of rates and the protocol."""
     from rich.console import Console
-    from rich.table import Table
+
+    from engine.tables import text_table, titled
 
     threshold, protocol = calibration.threshold, calibration.threshold.protocol
     sides = {"measured on": calibration.measured_on}
     if calibration.held_out:
         sides = {"chosen on": calibration.chosen_on, **sides}
-    table = Table(title=f"verification on {protocol['data']} (%)", title_justify="left")
-    table.add_column("identities")
-    for column in ("genuine pairs", "impostor pairs", "AUC", "EER", *(f"TAR@{f:g}" for f in RATES)):
-        table.add_column(column, justify="right")
+    lines = []
     for side, result in sides.items():
         count = protocol["identities" if side == "measured on" else "chosen_on_identities"]
-        table.add_row(
-            f"{side} {count}",
-            f"{result.num_genuine:,}",
-            f"{result.num_impostor:,}",
-            f"{100 * result.auc:.2f}",
-            f"{100 * result.eer:.2f}",
-            # fewer pairs than 1 / rate cannot show such a rate
-            *(
-                f"{100 * result.tar_at(f):.2f}" if f * result.num_impostor >= 1 else ""
-                for f in RATES
-            ),
+        lines.append(
+            [
+                f"{side} {count}",
+                f"{result.num_genuine:,}",
+                f"{result.num_impostor:,}",
+                f"{100 * result.auc:.2f}",
+                f"{100 * result.eer:.2f}",
+                *(tar(result, far) for far in RATES),
+            ]
         )
-    console = Console()
-    console.print(table)
-    console.print("TAR@0.01: true accepts at a false-accept rate of 1%; blank: too few pairs")
-
-    errors = Table(
-        title=f"threshold {threshold.value:.4f}, chosen for a false-accept rate of "
-        f"{100 * (threshold.target_far or 0):g}%",
-        title_justify="left",
+    rates = [f"TAR at {100 * far:g}%" for far in RATES]
+    table = text_table(
+        ["identities", "genuine pairs", "impostor pairs", "AUC", "EER", *rates], lines
     )
-    for column in ("identities", "false accepts (%)", "95%", "false rejects (%)", "95% "):
-        errors.add_column(column, justify="left" if column == "identities" else "right")
+    below = "TAR at 1%: true accepts at a false-accept rate of 1%; blank: too few pairs"
+    console = Console()
+    title = f"verification on {protocol['data']} (percent)"
+    console.print(titled(title, table, [below]), soft_wrap=True)
+
+    lines = []
     for side, result in sides.items():
-        rates = result.rates_at(threshold.value)
+        errors = result.rates_at(threshold.value)
         cells = []
         for rate, (low, high) in (
-            (rates.far, threshold.far_interval),
-            (rates.frr, threshold.frr_interval),
+            (errors.far, threshold.far_interval),
+            (errors.frr, threshold.frr_interval),
         ):
-            interval = f"{100 * low:.2f} .. {100 * high:.2f}" if side == "measured on" else ""
+            interval = f"{100 * low:.2f} to {100 * high:.2f}" if side == "measured on" else ""
             cells += [f"{100 * rate:.2f}", interval]
-        errors.add_row(side, *cells)
-    console.print(errors)
-    console.print(f"intervals: {protocol['intervals']}")
+        lines.append([side, *cells])
+    table = text_table(
+        ["identities", "false accepts", "interval", "false rejects", "interval"], lines
+    )
+    title = (
+        f"threshold {threshold.value:.4f}, chosen for a false-accept rate of "
+        f"{100 * (threshold.target_far or 0):g}% (percent)"
+    )
+    below = f"intervals: {protocol['intervals']}"
+    console.print(titled(title, table, [below]), soft_wrap=True)
     half = "; the halves share no identity" if calibration.held_out else ""
     print(
         f"protocol: {protocol['data']}, {protocol['data_protocol']}, fingerprint "

@@ -9,7 +9,7 @@ The model is the one that filled the gallery. Identity and camera of a query are
 image in the gallery, or in a name such as 0002_c1s1_000451_03.jpg (Market1501); for any other
 image --pid and --camera say them. With --threshold a hit counts from the score on that
 tools/calibrate_threshold.py stored for the model, or from the number or file given; the others are
-shown dim, and a query without any hit is nobody that the gallery knows.
+shown dim, in the picture pale, and a query without any hit is nobody that the gallery knows.
 """
 
 from __future__ import annotations
@@ -134,7 +134,14 @@ def main() -> None:
     print("score: cosine similarity, higher is more alike" if gallery.metric == "cosine" else "")
     if args.picture:
         title = f"{Path(args.gallery).name}: {len(gallery):,} images, {gallery.metric} similarity"
-        picture = ranked_list_figure(queries, results, args.picture, top_k=args.k, title=title)
+        picture = ranked_list_figure(
+            queries,
+            results,
+            args.picture,
+            top_k=args.k,
+            title=title,
+            threshold=None if threshold is None else threshold.value,
+        )
         print(f"picture: {picture}")
 
 

@@ -119,6 +119,11 @@ class RankingMetric(BaseMetric):
 
     def _rank(self, draw: Draw) -> RankingResult:
         kept, (q, g) = self.details, draw
+        if not len(q) or not len(g):
+            raise ValueError(
+                f"{len(q)} queries and {len(g)} gallery images: nothing can be ranked; "
+                "tools/prepare_data.py reid says what the data set lacks"
+            )
         return evaluate_ranking(
             *(kept["features"][q], kept["features"][g]),
             *(kept["pids"][q], kept["pids"][g]),

@@ -71,8 +71,11 @@ def test_missing_checkpoint(tmp_path) -> None:
 
 
 def test_unknown_types_are_explained() -> None:
+    from mmengine.registry import DATA_SAMPLERS
+
     from backbones.registry import MODELS
     from engine.registry import HOOKS
+    from reid.registry import DATA_SAMPLERS as SAMPLERS
 
     with pytest.raises(KeyError) as caught:
         MODELS.build(dict(type="backbones.ResNeXt"))
@@ -80,6 +83,10 @@ def test_unknown_types_are_explained() -> None:
     with pytest.raises(KeyError) as caught:
         HOOKS.build(dict(type="engine.StopSafelyHok"))
     assert "did you mean engine.StopSafelyHook" in describe(caught.value)
+    for registry in (DATA_SAMPLERS, SAMPLERS):  # the one's name has a space, the other's has none
+        with pytest.raises(KeyError) as caught:
+            registry.build(dict(type="reid.PKSamplr"))
+        assert "did you mean reid.PKSampler" in describe(caught.value)
 
 
 def test_misspelt_arguments_are_explained() -> None:

@@ -182,7 +182,11 @@ def test_weights_of_another_network(tmp_path) -> None:
         torch.zeros(3, 8, 8, dtype=torch.uint8),
         np.zeros((8, 8), np.uint8),
         np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+        [np.zeros((8, 0, 3), np.uint8)],
         [3],
+        3,
+        iter(["a.jpg"]),
     ],
 )
 def test_wrong_input(extractor, wrong) -> None:

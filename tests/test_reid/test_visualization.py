@@ -79,6 +79,20 @@ def test_all_is_unknown_for_a_query_without_an_identity(draw):
     assert not count(picture, _SAME.colour) + count(picture, _OTHER.colour)
 
 
+def test_hits_below_the_threshold_are_pale(draw):
+    hits = [hit(0, 7, score=0.7), hit(1, 7, score=0.6), hit(2, 7, score=0.59)]
+    plain, picture = draw([QUERY], [hits]), draw([QUERY], [hits], threshold=0.6)
+    for column in (0, 1, 2, 3):
+        left, top = LAYOUT.cell(0, column)
+        cell = slice(top, top + 256), slice(left, left + 128)
+        before, after = plain[cell], picture[cell]
+        expected = 255 - (255 - before) // 4 if column == 3 else before
+        np.testing.assert_array_equal(after, expected)
+        np.testing.assert_array_equal(frame_pixel(picture, column), frame_pixel(plain, column))
+    legend = slice(LAYOUT.margin, LAYOUT.top)
+    assert (plain[legend] != picture[legend]).any()  # says what pale means
+
+
 def test_identities_compare_by_value(draw):
     picture = draw([{**QUERY, "pid": 0}], [[hit(0, 0), hit(1, "0"), hit(2, "a")]])
     np.testing.assert_array_equal(frame_pixel(picture, 1), rgb(_SAME.colour))

@@ -7,12 +7,11 @@
 
 Training: the loop decodes, augments, steps and runs the hooks; the bare step is forward, backward
 and optimiser on one batch of random pixels, with the same model, in the same process, right after
-each turn of the loop. What the loop takes more is what data and hooks cost, in time and in processor
-time (of all threads and loading processes), which other load on the machine disturbs less. The
-plain torch loop is
-what one writes by hand: torchvision's ResNet with last stride 1 (which has batch norms only), a
-linear classifier, cross-entropy + batch-hard triplet, DataLoader with torchvision transforms, Adam;
-same images, batch, size, workers, precision and memory format.
+each turn of the loop. What the loop takes more is what data and hooks cost, in time and in
+processor time (of all threads and loading processes), which other load on the machine disturbs
+less. The plain torch loop is what one writes by hand: torchvision's ResNet with last stride 1
+(which has batch norms only), a linear classifier, cross-entropy + batch-hard triplet, DataLoader
+with torchvision transforms, Adam; same images, batch, size, workers, precision and memory format.
 
 Data: microseconds of processor time an image, in one process, of reading, transforms, collating and
 augmentation of batches.
@@ -48,16 +47,8 @@ SIDES: dict[str, tuple[str | None, bool]] = {
 PLAIN = "plain torch, batch norms"
 COLUMNS = (
     *("part", "case", "side", "s_per_iteration", "images_per_s", "against_bare_step"),
-    *(
-        "cpu_against_bare_step",
-        "against_plain_torch",
-        "peak_mb",
-        "read_us",
-        "transforms_us",
-        "collate_us",
-        "batches_us",
-    ),
-    "total_us",
+    *("cpu_against_bare_step", "against_plain_torch", "peak_mb"),
+    *("read_us", "transforms_us", "collate_us", "batches_us", "total_us"),
 )
 Row = dict[str, str]
 

@@ -80,6 +80,8 @@ def test_the_mean_over_draws(evaluate) -> None:
 BAD = {
     "a feature that is not finite": "data/1.jpg.*training stable",
     "nobody to find": "no query identity occurs in the gallery",
+    "no query": "0 queries and 4 gallery images.*prepare_data",
+    "no gallery": "4 queries and 0 gallery images.*prepare_data",
     "all in one camera": "no query has a positive in another camera",
 }
 
@@ -91,11 +93,12 @@ def test_data_that_cannot_be_evaluated(evaluate, what: str) -> None:
         features[1, 2] = np.nan
     elif what == "nobody to find":
         pids[2:] = 3
-    else:
+    elif what == "all in one camera":
         camids[:] = 0
+    queries = {"no query": 0, "no gallery": 4}.get(what, 2)
     with pytest.raises(ValueError, match=f"toy: .*{BAD[what]}"):
-        evaluate(features, pids, camids, 2)
-    values, details = evaluate(features, pids, camids, 2, tolerant=True)
+        evaluate(features, pids, camids, queries)
+    values, details = evaluate(features, pids, camids, queries, tolerant=True)
     assert set(values) == {"mAP", "rank-1", "rank-5", "rank-10", "mINP"}
     assert all(np.isnan(list(values.values()))) and details["result"] is None
     assert details["problem"].startswith("toy: ")
