@@ -328,7 +328,7 @@ def _registered(description: str) -> list[str]:
         except ImportError:
             continue
         for registry in registries.values():
-            kind = getattr(registry, "name", "").replace(" ", "_")
+            kind = str(getattr(registry, "name", "")).replace(" ", "_")
             if kind == name and getattr(registry, "scope", "") == room:
                 registry.import_from_location()
                 prefix = "" if room == "mmengine" else f"{room}."

@@ -30,7 +30,7 @@ def test_calibrate_compare_and_query(world, model, tool, tmp_path) -> None:
     threshold = Threshold.read(path)
     assert str(path) in out and "EER" in out and "chosen on" in out and "measured on" in out
     assert "…" not in out  # no head and no number is cut, however narrow the terminal
-    assert "false accepts" in out and threshold.protocol["fingerprint"][:12] in out
+    assert "accepts" in out and "rejects" in out and threshold.protocol["fingerprint"][:12] in out
     assert threshold.target_far == 0.1 and threshold.protocol["data"] == "noon"
     assert path.with_suffix(".png").stat().st_size > 10_000
     assert FeatureExtractor(*model, "cpu").threshold == threshold
