@@ -22,6 +22,12 @@ class Spread:
         return cls(statistics.fmean(values), deviation, len(values))
 
 
+def complete_mean(values: Sequence[float | None]) -> float | None:
+    """Their mean; None where there is none, or one is missing: a mean of the rest would flatter."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
 def percent(value: float | Spread | None, digits: int = 1) -> str:
     """``38.2``, ``38.2 ± 0.4 (n=3)`` or ``-``, from a ratio 0..1 or a difference of two."""
     if value is None:

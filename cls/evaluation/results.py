@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.results_file import finite, read_entries, with_nan, write_entries
+from engine.spread import complete_mean
 
 FORMAT = "classification results 1"
 
@@ -128,11 +129,11 @@ class ModelResult:
 
     def mean(self, metric: str = "top-1") -> float | None:
         """Over all domains; None where a number is missing."""
-        return _mean([self.value(domain, metric) for domain in self.domains])
+        return complete_mean([self.value(domain, metric) for domain in self.domains])
 
     def mean_over_targets(self, metric: str = "top-1") -> float | None:
         """None where there is no target, or a number is missing for one."""
-        return _mean([self.value(domain, metric) for domain in self.targets])
+        return complete_mean([self.value(domain, metric) for domain in self.targets])
 
     def summary(self) -> dict[str, Any]:
         """Means of every metric over domains and over targets."""
@@ -165,9 +166,3 @@ def _from_plain(entry: dict[str, Any]) -> ModelResult:
         for name, domain in entry.pop("domains").items()
     }
     return ModelResult(domains=domains, **entry)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    if not values or None in values:
-        return None
-    return sum(v for v in values if v is not None) / len(values)

@@ -6,13 +6,14 @@ distances between far groups, their sizes and the axes mean nothing.
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from .figure import new_figure, png
 
 Method: TypeAlias = Literal["tsne", "pca"]
 Features: TypeAlias = "npt.NDArray[np.floating[Any]]"
@@ -92,7 +93,7 @@ def identity_picture(
         features: (N, D); pids: (N,); cameras: N names, None where unknown.
     """
     points = project(features, method, seed)
-    figure, axes = _figure((7.6, 5.6))
+    figure, axes = new_figure((7.6, 5.6))
     names = sorted({camera or "unknown" for camera in cameras}, key=_natural)
     places = {name: min(i, _SHOWN_CAMERAS - 1) for i, name in enumerate(names)}
     markers = np.array([places[camera or "unknown"] for camera in cameras], dtype=np.int64)
@@ -115,7 +116,7 @@ def identity_picture(
         seen[place] = f"camera {name}" if place not in seen else "further cameras"
     shapes = [_handle(_MARKERS[place], "#59636e", name) for place, name in seen.items()]
     _finish(figure, axes, title, method, len(points), [*people, *shapes])
-    return _png(figure)
+    return png(figure)
 
 
 def domain_picture(
@@ -138,13 +139,13 @@ def domain_picture(
     }
     points = project(np.concatenate(list(chosen.values())), method, seed)
     labels = np.repeat(np.arange(len(chosen)), [len(found) for found in chosen.values()])
-    figure, axes = _figure((7.6, 5.6))
+    figure, axes = new_figure((7.6, 5.6))
     order = generator.permutation(len(points))  # no domain lies on top of the others
     colours = np.array([_colour(int(label)) for label in labels], dtype=object)
     axes.scatter(*points[order].T, s=16, c=list(colours[order]), alpha=0.75, linewidths=0)
     handles = [_handle("o", _colour(i), name) for i, name in enumerate(chosen)]
     _finish(figure, axes, title, method, len(points), handles)
-    return _png(figure)
+    return png(figure)
 
 
 def _sample(positions: Ints, number: int, generator: np.random.Generator) -> Ints:
@@ -186,19 +187,3 @@ def _finish(
     legend = figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     for label in legend.get_texts():
         label.set_parse_math(False)
-
-
-def _figure(size: tuple[float, float]) -> tuple[Any, Any]:
-    """A figure without pyplot, and so without a window or global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _png(figure: Any) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()

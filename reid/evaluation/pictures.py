@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..visualization import ranked_list_picture
+from .figure import new_figure, png
 from .report import pair_cells
 
 LABELLED = 16  # cameras up to which the numbers stand in the matrix
@@ -30,7 +30,7 @@ def camera_pair_picture(
         [[np.nan if text == "-" else float(text) for text in line[1:]] for line in lines]
     )
     size = len(cameras)
-    figure, axes = _figure((3.6 + 0.55 * size, 2.6 + 0.5 * size) if size <= LABELLED else (9, 8))
+    figure, axes = new_figure((3.6 + 0.55 * size, 2.6 + 0.5 * size) if size <= LABELLED else (9, 8))
     image = axes.imshow(np.ma.masked_invalid(values), vmin=0, vmax=100, cmap="Blues")
     axes.set_facecolor("#eef0f2")
     font = 9 if size <= LABELLED else 6
@@ -50,7 +50,7 @@ def camera_pair_picture(
             colour = "white" if dark else "#1f2328"
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.8)
-    return _png(figure)
+    return png(figure)
 
 
 def roc_picture(curves: Mapping[str, Mapping[str, Any]], title: str) -> bytes:
@@ -59,7 +59,7 @@ def roc_picture(curves: Mapping[str, Mapping[str, Any]], title: str) -> bytes:
     Args:
         curves: by name, ``DomainResult.verification``.
     """
-    figure, axes = _figure((6.4, 4.8))
+    figure, axes = new_figure((6.4, 4.8))
     for place, (name, found) in enumerate(curves.items()):
         far, tar = np.array(found["roc"]).T
         label = f"{textwrap.shorten(name, 40)}: EER {100 * found['eer']:.1f}%"
@@ -77,7 +77,7 @@ def roc_picture(curves: Mapping[str, Mapping[str, Any]], title: str) -> bytes:
     axes.set_title(_wrapped(title), fontsize=10, parse_math=False)
     for text in axes.legend(fontsize=8, loc="best").get_texts():
         text.set_parse_math(False)
-    return _png(figure)
+    return png(figure)
 
 
 def histogram_picture(found: Mapping[str, Any], title: str) -> bytes:
@@ -89,7 +89,7 @@ def histogram_picture(found: Mapping[str, Any], title: str) -> bytes:
     """
     histogram = found["histogram"]
     edges = np.asarray(histogram["edges"])
-    figure, axes = _figure((6.4, 4.2))
+    figure, axes = new_figure((6.4, 4.2))
     occurring = []
     for key, colour, label in (
         ("impostor", "#d7301f", f"two identities ({found['num_impostor']:,} pairs)"),
@@ -122,7 +122,7 @@ def histogram_picture(found: Mapping[str, Any], title: str) -> bytes:
     # where the words of the lines are not
     lines_right = sum(threshold for threshold, _ in lines) / len(lines) > (low + high) / 2
     axes.legend(fontsize=8, loc="upper left" if lines_right else "upper right")
-    return _png(figure)
+    return png(figure)
 
 
 @dataclass(frozen=True)
@@ -181,22 +181,6 @@ def example_sheet(
 
 def _camera(who: Mapping[str, Any]) -> str | None:
     return None if who["camera"] is None else f"cam {who['camera']}"
-
-
-def _figure(size: tuple[float, float], dpi: int = 110) -> tuple[Any, Any]:
-    """A figure without pyplot, and so without a window or global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _png(figure: Any) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
 
 
 def _wrapped(text: str, width: int = 70) -> str:

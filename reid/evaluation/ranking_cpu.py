@@ -2,7 +2,7 @@
 
 Beside the matrix product, a ranking looks at every distance once or a few times. As torch
 operations that costs up to ten times the product; the kernels of ``ranking_cpu.cpp`` take a small
-part of it. They are compiled by the machine itself (see :mod:`backbones.native`) and use torch's
+part of it. They are compiled by the machine itself (see :mod:`engine.native`) and use torch's
 OpenMP runtime, hence its threads. Without a compiler torch operations compute the same numbers.
 """
 

@@ -153,8 +153,11 @@ class Expansion:
 
     @property
     def rules(self) -> dict[str, Any]:
-        alpha = 0.0 if self.kind == "aqe" else self.alpha
-        return {"method": self.kind, "k": self.k, "alpha": alpha}
+        return {"method": self.kind, "k": self.k, "alpha": self._alpha}
+
+    @property
+    def _alpha(self) -> float:
+        return 0.0 if self.kind == "aqe" else self.alpha
 
     def rank(
         self,
@@ -169,8 +172,9 @@ class Expansion:
         if self.kind == "dba":
             gallery_features = augment_database(gallery_features, k=self.k, alpha=self.alpha)
         else:
-            alpha = 0.0 if self.kind == "aqe" else self.alpha
-            query_features = expand_queries(query_features, gallery_features, k=self.k, alpha=alpha)
+            query_features = expand_queries(
+                query_features, gallery_features, k=self.k, alpha=self._alpha
+            )
         return evaluate_ranking(
             query_features, gallery_features, *labels, metric=metric, ap=ap, ks=ks
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.results_file import finite, read_entries, with_nan, write_entries
+from engine.spread import complete_mean
 
 FORMAT = "re-identification results 1"
 
@@ -134,12 +135,12 @@ class ModelResult:
 
     def mean_over_targets(self, metric: str = "mAP", refinement: str | None = None) -> float | None:
         """None where there is no target, or a number is missing for one."""
-        return _mean([self.value(domain, metric, refinement) for domain in self.targets])
+        return complete_mean([self.value(domain, metric, refinement) for domain in self.targets])
 
     def mean_over_sources(self, metric: str = "mAP", refinement: str | None = None) -> float | None:
         """Over the sources that were tested; None where none was, or a number is missing."""
         tested = [name for name in self.sources if name in self.domains]
-        return _mean([self.value(domain, metric, refinement) for domain in tested])
+        return complete_mean([self.value(domain, metric, refinement) for domain in tested])
 
     def gap(self, metric: str = "mAP", refinement: str | None = None) -> float | None:
         """Source minus targets, in their means; None where one of the two is not known."""
@@ -183,12 +184,6 @@ def _domain_from_plain(entry: dict[str, Any]) -> DomainResult:
         for name, found in entry["refined"].items()
     }
     return DomainResult(**{**entry, "metrics": with_nan(entry["metrics"]), "refined": refined})
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    if not values or None in values:
-        return None
-    return sum(v for v in values if v is not None) / len(values)
 
 
 # What must not differ between runs that are averaged, by name, and how to read it off a result.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.results_file import finite, read_entries, with_nan, write_entries
+from engine.spread import complete_mean
 
 FORMAT = "segmentation results 1"
 # of a data set with thousands of images only the worst are worth a line in the file
@@ -108,10 +109,7 @@ class ModelResult:
 
     def mean_over_targets(self, metric: str = "mIoU") -> float | None:
         """None where there is no target, or a number is missing for one."""
-        values = [self.value(domain, metric) for domain in self.targets]
-        if not values or None in values:
-            return None
-        return sum(v for v in values if v is not None) / len(values)
+        return complete_mean([self.value(domain, metric) for domain in self.targets])
 
     def gap(self, domain: str | None = None, metric: str = "mIoU") -> float | None:
         """Source minus ``domain`` (default: minus the mean over targets); None if the source was

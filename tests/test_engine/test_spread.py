@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from engine.spread import Spread, percent
+from engine.spread import Spread, complete_mean, percent
 
 
 def test_mean_and_sample_deviation() -> None:
@@ -21,3 +21,9 @@ def test_cells() -> None:
     assert percent(Spread(0.382, 0.0041, 3)) == "38.2 ± 0.4 (n=3)"
     assert percent(Spread(0.382, 0.0041, 3), 2) == "38.20 ± 0.41 (n=3)"
     assert percent(Spread(0.382, None, 1)) == "38.2"
+
+
+def test_a_mean_is_of_all_numbers_or_none() -> None:
+    assert complete_mean([0.5, 0.0, 1.0]) == 0.5
+    assert complete_mean([]) is None
+    assert complete_mean([0.5, None]) is None
