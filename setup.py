@@ -21,6 +21,7 @@ PACKAGES = [
     "reid.losses",
     "reid.evaluation",
     "reid.gallery",
+    "reid.service",
     "reid.synthetic",
     "seg",
     "seg.datasets",
@@ -55,6 +56,8 @@ INSTALL_REQUIRES = [
     "scipy",
     "scikit-learn",
     "tensorboard",
+    # A gallery keeps its records in Parquet files.
+    "pyarrow",
     *FAISS_CHOICES[FAISS],
 ]
 
@@ -75,12 +78,19 @@ EXTRAS_REQUIRE = {
     "export": ["onnx", "onnxscript", "onnxruntime"],
     # Its losses and miners in configs of re-ID.
     "metric-learning": ["pytorch-metric-learning"],
-    # Features as Parquet files.
-    "parquet": ["pyarrow"],
+    # The gallery as a web service.
+    "serve": [
+        *("fastapi", "uvicorn", "python-multipart", "prometheus-client", "pydantic>=2", "pillow"),
+    ],
+    # Galleries on a Milvus server, or in Milvus's own file.
+    "milvus": ["pymilvus>=2.5", "milvus-lite>=2.5"],
 }
 # Tests of what an extra brings are skipped without it: dev has all of them but seg, the largest.
 EXTRAS_REQUIRE["dev"] = ["pytest>=8", "pytest-xdist", "ruff", "mypy"]
-for extra in ("timm", "export", "metric-learning", "parquet"):
+# To test the service: clients, made-up requests, a browser; and a real Milvus server (Linux, x86).
+EXTRAS_REQUIRE["dev"] += ["httpx", "hypothesis", "schemathesis", "playwright"]
+EXTRAS_REQUIRE["dev"] += ["milvus==2.3.5; sys_platform == 'linux' and platform_machine == 'x86_64'"]
+for extra in ("timm", "export", "metric-learning", "serve", "milvus"):
     EXTRAS_REQUIRE["dev"] += EXTRAS_REQUIRE[extra]
 # Everything that can be installed together: not gpu, which excludes faiss-cpu.
 EXTRAS_REQUIRE["all"] = EXTRAS_REQUIRE["seg"] + EXTRAS_REQUIRE["dev"]
@@ -94,9 +104,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=PACKAGES,
-    package_data={  # compiled at the first use
+    package_data={  # C++ is compiled at the first use
         "backbones.norm": ["*.cpp"],
         "reid.evaluation": ["*.cpp"],
+        "reid.gallery": ["*.cpp"],
+        "reid.service": ["page/*"],
     },
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

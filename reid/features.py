@@ -365,11 +365,7 @@ def _map_safetensors(path: Path) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def _parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            "Parquet files need pyarrow: pip install 'reidseg[parquet]' (safetensors files do not)"
-        ) from error
+    import pyarrow
+    import pyarrow.parquet
+
     return pyarrow, pyarrow.parquet

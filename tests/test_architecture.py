@@ -21,7 +21,7 @@ LIBRARY_ROOMS = ("backbones", "engine", "imaging", "cls", "reid", "seg")
 
 # What a room may import beside the standard library and itself.
 FOUNDATION = {"torch", "numpy", "mmengine", "safetensors", "tqdm", "rich"}
-WEB = {"fastapi", "starlette", "uvicorn", "jinja2"}
+WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "multipart"}
 MAY_IMPORT = {
     "backbones": FOUNDATION | {"triton"},
     "engine": FOUNDATION
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "reid": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "scipy", "sklearn"}
     | {"faiss", "pymilvus", "pyarrow", "pytorch_metric_learning", *WEB}  # not everywhere: CONFINED
-    | {"onnx", "onnxruntime", "onnxscript"},
+    | {"PIL", "onnx", "onnxruntime", "onnxscript"},
     "seg": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
     | {"PIL", "scipy", "stringzilla"}
@@ -44,7 +44,8 @@ CONFINED = {
     "faiss": ("reid/gallery/",),
     "pymilvus": ("reid/gallery/milvus.py",),
     "timm": ("seg/models/frozen_vit.py",),
-    "pyarrow": ("reid/features.py",),
+    "PIL": ("reid/service/", "seg/"),
+    "pyarrow": ("reid/features.py", "reid/gallery/"),
     "pytorch_metric_learning": ("reid/losses/metric_learning.py",),
     "sklearn": ("reid/evaluation/embedding_map.py",),
     **dict.fromkeys(
@@ -75,6 +76,8 @@ DISTRIBUTION = {
     "cv2": "opencv-python-headless",
     "faiss": "faiss-cpu",
     "PIL": "pillow",
+    "multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
     "pytorch_metric_learning": "pytorch-metric-learning",
     "sklearn": "scikit-learn",
     "mmengine": "onedl-mmengine",
@@ -86,6 +89,7 @@ DISTRIBUTION = {
 # Importing one of these costs more than answering --help should.
 HEAVY = {"torch", "torchvision", "mmengine", "mmcv", "mmseg", "cv2", "faiss", "albumentations"}
 HEAVY |= {"scipy", "sklearn", "matplotlib", "pyarrow", "onnx", "onnxruntime"}
+HEAVY |= {"pymilvus", "fastapi", "pydantic", "prometheus_client"}
 
 Violations = Iterator[tuple[int, str]]
 

@@ -20,6 +20,10 @@ class FileSum:
     bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, data: "bytes | memoryview") -> "FileSum":
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
 
 class HashingWriter:
     """Binary file that counts and hashes what passes through, so that a write is one pass."""
@@ -78,6 +82,12 @@ def make_directory(path: Path) -> None:
             with suppress(OSError):
                 folder.rmdir()
             raise
+
+
+def sync_file(path: Path) -> None:
+    """Push a file that something else has written down to the disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def sum_file(path: Path) -> FileSum:

@@ -1,55 +1,27 @@
 """The gallery: features and records in, ranked hits out."""
 
-import errno
 import os
-import threading
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.gallery.errors import DamagedGalleryError, UndecidedWriteError
-from reid.gallery.exact_index import METRICS, ExactIndex
+from reid.gallery.address import is_address
 from reid.gallery.features import check_features
-from reid.gallery.manifest import Manifest, Segment, live_mask, tombstone_ids, tombstone_ranges
-from reid.gallery.records import LiveRecords, Record, RecordTable, Where, check_records
-from reid.gallery.storage import GalleryStorage, successor
+from reid.gallery.hits import Hit, SearchResult
+from reid.gallery.records import check_changes, check_records
+from reid.gallery.store import DTYPES, METRICS, Found, Rows, Store
+from reid.gallery.where import Record, RowFilter, Where, as_id, make_filter, value_key
 
-INDEXES = ("Flat",)
-_OWN_NAMES = {"lock", "segments", "manifest.json.tmp"}  # what a crash within create may leave
-_REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Get leave to write there"),
-}
-_RELOAD_ATTEMPTS = 5
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One row found by a search.
-
-    Attributes:
-        id: the row's id, as :meth:`Gallery.add` returned it.
-        score: higher is better: the cosine similarity in [-1, 1], or minus the Euclidean distance.
-        distance: lower is better: 1 - cosine similarity, or the (unsquared) Euclidean distance.
-        record: the row's record, a copy.
-    """
-
-    id: int
-    score: float
-    distance: float
-    record: Record
+_POOLS = ("mean", "best")
+_GROUPED_FIRST = 4  # rows asked for at first for each group
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")  # JPEG, PNG, WebP
 
 
 class Gallery:
-    """Feature vectors with records, durable on disk and searched exactly.
+    """Feature vectors with records, durable and searched exactly.
 
     Make one with :meth:`create` or :meth:`open`::
 
@@ -59,23 +31,20 @@ class Gallery:
 
     Ids count up from 0 in the order of adding; they are never reused and survive :meth:`compact`.
 
-    On disk it is a folder of segments, one per :meth:`add`, and one manifest (see
-    ``reid/gallery/storage.py``). Any number of processes may read while one writes: writers take
-    turns by a file lock, a reader sees the gallery as it was when it opened it, or last called
-    :meth:`refresh`. Within a process the methods may be called from several threads. Do not fork
-    after a search: FAISS hangs in the child.
+    A path is a folder on this machine (:mod:`reid.gallery.embedded` says how it is kept, and what
+    survives what). ``milvus://HOST:PORT/COLLECTION`` is a collection of a Milvus server, and
+    ``milvus-lite:FILE.db/COLLECTION`` one of Milvus's own file (:mod:`reid.gallery.milvus`), with
+    the same methods and, for exact search and filters, the same answers.
+
+    Of a folder any number of processes may read while one writes: writers take turns by a file
+    lock, a reader sees the gallery as it was when it opened it, or last called :meth:`refresh`, or
+    last changed it. Within a process the methods may be called from several threads, and no search
+    waits for a write. Do not fork after a search: native threads do not survive it and the child
+    hangs; use spawn or forkserver.
     """
 
-    def __init__(self, storage: GalleryStorage, manifest: Manifest, lock_timeout: float) -> None:
-        self._storage = storage
-        self._manifest = manifest
-        self._lock_timeout = lock_timeout
-        self._writer = threading.Lock()  # one add, remove or compact at a time
-        self._mutex = threading.RLock()  # guards what is in memory; no search waits for an fsync
-        self._table = RecordTable()
-        self._table_segments: tuple[str, ...] = ()
-        self._index: ExactIndex | None = None
-        self._index_segments: tuple[str, ...] = ()
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     # -- making and opening -------------------------------------------------------------------
 
@@ -87,40 +56,45 @@ class Gallery:
         index: str = "Flat",
         metric: str = "cosine",
         *,
+        dtype: str = "float32",
         model: str | None = None,
         lock_timeout: float = 10.0,
     ) -> "Gallery":
-        """Make an empty gallery in a new (or empty) folder.
+        """Make an empty gallery in a new (or empty) folder, or a new collection.
 
         Args:
-            path: the folder; parents are made as needed.
+            path: the folder, whose parents are made as needed, or an address.
             dim: length of a feature vector.
-            index: ``'Flat'``, the exact index.
+            index: ``'Flat'``, exact search; or a FAISS factory string such as
+                ``'IVF1024,Flat'`` or ``'HNSW32,SQfp16'``, an approximate index that
+                :meth:`build_index` makes and whose recall it measures. Until then search is exact.
             metric: ``'cosine'`` (vectors are stored at unit length) or ``'euclidean'``.
+            dtype: ``'float32'``, or ``'float16'``: half the disk and memory, and searched faster
+                where memory is the limit; scores differ by about 1e-4 from those of float32.
             model: fingerprint of the model whose features go in, any text. Features said to come
                 from another one are refused later, instead of giving meaningless neighbours.
             lock_timeout: seconds to wait for another writer.
 
         Raises:
-            FileExistsError: the folder already holds a gallery or other files.
+            FileExistsError: there is a gallery, or other files, already.
             ValueError: an argument is out of range; the message lists what is supported.
         """
         if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 1:
             raise ValueError(f"dim must be an int of at least 1, the feature length; got {dim!r}.")
-        _check_choice("index", index, INDEXES)
         _check_choice("metric", metric, METRICS)
+        _check_choice("dtype", dtype, DTYPES)
         if model is not None and not isinstance(model, str):
             raise ValueError(f"model must be a text, the model's fingerprint; got {model!r}.")
-        storage = GalleryStorage(Path(path))
-        manifest = Manifest(uuid.uuid4().hex, int(dim), metric, index, model)
-        _refuse_occupied(storage)
-        with _saying(f"No gallery could be made at {storage.root}"):
-            storage.make_folders()
-            with storage.lock(lock_timeout):
-                _refuse_occupied(storage)
-                storage.clean(None)
-                storage.commit(None, manifest)
-        return cls(storage, manifest, lock_timeout)
+        if is_address(path):
+            from reid.gallery.milvus import MilvusStore
+
+            return cls(MilvusStore.create(str(path), int(dim), index, metric, dtype, model))
+        from reid.gallery.embedded import EmbeddedStore
+
+        store = EmbeddedStore.create(
+            Path(path), int(dim), index, metric, dtype, model, lock_timeout=lock_timeout
+        )
+        return cls(store)
 
     @classmethod
     def open(
@@ -131,10 +105,11 @@ class Gallery:
         model: str | None = None,
         lock_timeout: float = 10.0,
     ) -> "Gallery":
-        """Open an existing gallery; sizes are checked now, rows are read at their first use.
+        """Open an existing gallery; vectors of a folder are mapped into memory, not read.
 
         Args:
-            path: the gallery's folder; it may be read-only if nothing is to be added.
+            path: the gallery's folder, which may be read-only if nothing is to be added; or an
+                address.
             dim: refuse a gallery of another dimension.
             model: refuse a gallery filled by a model of another fingerprint.
             lock_timeout: seconds to wait for another writer.
@@ -144,84 +119,119 @@ class Gallery:
             DamagedGalleryError: files are missing or cut short; the message names them.
             ValueError: another dimension or model than asked for.
         """
-        storage = GalleryStorage(Path(path))
-        gallery = cls(storage, storage.read_manifest(), lock_timeout)
-        manifest = gallery._manifest
-        if manifest.index not in INDEXES or manifest.metric not in METRICS:
+        store: Store
+        if is_address(path):
+            from reid.gallery.milvus import MilvusStore
+
+            store = MilvusStore.open(str(path))
+        else:
+            from reid.gallery.embedded import EmbeddedStore
+
+            store = EmbeddedStore.open(Path(path), lock_timeout=lock_timeout)
+        gallery = cls(store)
+        if dim is not None and dim != gallery.dim:
             raise ValueError(
-                f"The gallery {storage.root} has index {manifest.index!r} and metric "
-                f"{manifest.metric!r}; this program reads {', '.join(INDEXES)} with "
-                f"{' or '.join(METRICS)}. Open it with the program that made it."
-            )
-        if dim is not None and dim != manifest.dim:
-            raise ValueError(
-                f"The gallery {storage.root} holds dimension {manifest.dim}, not {dim}. Open it "
-                "with the model that filled it, or create another gallery."
+                f"The gallery {gallery.location} holds dimension {gallery.dim}, not {dim}. Use the "
+                f"model that filled it, or create another one: Gallery.create(path, {dim})."
             )
         gallery._check_model(model)
-        gallery._reading(storage.check_sizes)
         return gallery
+
+    def close(self) -> None:
+        """Give back files and connections; also at the end of ``with Gallery.open(...) as g``."""
+        self._store.close()
+
+    def __enter__(self) -> "Gallery":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # -- what it is ---------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Number of rows, removed ones not counted."""
-        return self._manifest.live_rows
+        return len(self._store)
 
     def __repr__(self) -> str:
         return (
-            f"Gallery({str(self.path)!r}, {len(self)} rows, dim={self.dim}, index={self.index!r}, "
-            f"metric={self.metric!r}, model={self.model!r})"
+            f"Gallery({self.location!r}, {len(self)} rows, dim={self.dim}, index={self.index!r}, "
+            f"metric={self.metric!r}, dtype={self.dtype!r}, model={self.model!r})"
         )
 
     @property
+    def store(self) -> Store:
+        """Where the rows are; for what only one kind of place can do."""
+        return self._store
+
+    @property
+    def location(self) -> str:
+        """The folder or address that it was opened by."""
+        return self._store.info.location
+
+    @property
     def path(self) -> Path:
-        return self._storage.root
+        """The folder of a gallery on this machine."""
+        return Path(self._store.info.location)
 
     @property
     def dim(self) -> int:
-        return self._manifest.dim
+        return self._store.info.dim
 
     @property
     def index(self) -> str:
-        return self._manifest.index
+        return self._store.info.index
 
     @property
     def metric(self) -> str:
-        return self._manifest.metric
+        return self._store.info.metric
+
+    @property
+    def dtype(self) -> str:
+        return self._store.info.dtype
 
     @property
     def model(self) -> str | None:
         """Fingerprint of the model whose features the gallery holds, or None if unknown."""
-        return self._manifest.model
+        return self._store.info.model
 
     @property
     def records(self) -> Mapping[int, Record]:
         """The rows' records by id, in id order; a read-only view as of now."""
-        with self._mutex:
-            manifest, table = self._reading(lambda manifest: (manifest, self._table_of(manifest)))
-            return LiveRecords(table, live_mask(table.ids, manifest.tombstones))
+        return self._store.records
+
+    def fields(self) -> tuple[str, ...]:
+        """The names of all fields that any record has, sorted: what ``where`` may name."""
+        return self._store.fields()
+
+    def columns(self, *fields: str) -> dict[str, list[Any]]:
+        """The values of some fields of all rows, in id order; None where a record has none."""
+        return self._store.columns(fields)
+
+    def stats(self) -> dict[str, Any]:
+        """Rows, removed rows, bytes on disk and more: JSON values by name."""
+        return self._store.stats()
 
     # -- changing -----------------------------------------------------------------------------
 
     def add(
-        self, features: Any, records: Iterable[Mapping[str, Any]], *, model: str | None = None
+        self,
+        features: Any,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        thumbnails: Sequence[bytes | None] | None = None,
+        model: str | None = None,
     ) -> list[int]:
-        """Append rows; when this returns they survive a kill and a power cut.
+        """Append rows; when this returns they survive a kill and, in a folder, a power cut.
 
-        The order on disk: (1) both segment files are written to temporary names, fsynced, renamed,
-        and their folder fsynced; (2) the new manifest is written to a temporary name, fsynced, and
-        renamed over the old one: this is the commit; (3) the gallery's folder is fsynced. A crash
-        before (2) leaves files that the manifest does not name; the next writer deletes them. If
-        this raises, disk full included, the gallery is what it was before.
-
-        The cost is that of the batch, plus an entry per segment in the manifest, which is
-        written anew: add in batches, and :meth:`compact` after very many small ones.
+        The cost is that of the batch, whatever the gallery holds. If this raises, disk full
+        included, the gallery is what it was before.
 
         Args:
             features: (N, dim), floating; normalised here when the metric is cosine.
             records: N dicts of JSON values with any of ``image``, ``pid``, ``camera``, ``time``
-                and free fields.
+                and free fields. A field that is None is the same as one that is not there.
+            thumbnails: N small encoded images (JPEG, PNG or WebP) to be kept with the rows.
             model: fingerprint of the model that made the features.
 
         Returns:
@@ -230,8 +240,9 @@ class Gallery:
         Raises:
             ValueError: features or records are not acceptable; nothing is written.
             GalleryLockedError: another writer did not finish in time.
-            OSError: the disk refused (for instance it is full).
-            UndecidedWriteError: the disk failed at step (3), and again when that was being undone.
+            OSError: the disk refused (for instance it is full), or the server is not reached.
+            UndecidedWriteError: the disk failed at the very last step, and again when that was
+                being undone.
         """
         self._check_model(model)
         vectors = check_features(features, self.dim, self.metric, "features")
@@ -241,23 +252,12 @@ class Gallery:
                 f"add needs one record per feature; got {len(vectors)} features and "
                 f"{len(checked)} records."
             )
-        if not checked:
-            return []
-        with self._writing() as manifest:
-            ids = list(range(manifest.next_id, manifest.next_id + len(checked)))
-            block = (vectors, list(zip(ids, checked, strict=True)))
-            segment = self._storage.write_segment(
-                manifest.generation + 1, len(ids), self.dim, [block]
-            )
-            self._commit(
-                manifest,
-                segments=(*manifest.segments, segment),
-                next_id=manifest.next_id + len(ids),
-            )
-        return ids
+        if thumbnails is not None:
+            thumbnails = _check_thumbnails(thumbnails, len(vectors))
+        return self._store.add(vectors, checked, thumbnails) if checked else []
 
     def remove(self, ids: Iterable[int]) -> int:
-        """Remove rows: they are marked in the manifest, :meth:`compact` frees their space.
+        """Remove rows, all or none: they are marked, :meth:`compact` frees their space.
 
         Returns:
             the number of rows removed.
@@ -265,39 +265,88 @@ class Gallery:
         Raises:
             ValueError: an id was never given or is already removed; nothing is removed then.
         """
-        wanted = {_as_id(row_id) for row_id in ids}
-        if not wanted:
+        wanted = sorted({as_id(row_id) for row_id in ids})
+        return self._store.remove(wanted) if wanted else 0
+
+    def update(self, changes: Mapping[int, Mapping[str, Any]]) -> int:
+        """Change fields of records, all or none; the vectors stay.
+
+        Args:
+            changes: by id, the fields to set; a field set to None goes away, others stay.
+
+        Returns:
+            the number of rows named.
+
+        Raises:
+            ValueError: an id is not in the gallery, or a value is no JSON value; nothing is
+                changed then.
+        """
+        checked = check_changes({as_id(row_id): change for row_id, change in changes.items()})
+        if not checked:
             return 0
-        with self._writing() as manifest:
-            live = self.records
-            unknown = sorted(row_id for row_id in wanted if row_id not in live)
-            if unknown:
-                shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-                raise ValueError(
-                    f"{len(unknown)} of {len(wanted)} ids are not in the gallery (never given, or "
-                    f"removed before): {shown}. Nothing was removed."
-                )
-            buried = wanted.union(tombstone_ids(manifest.tombstones))
-            self._commit(manifest, tombstones=tombstone_ranges(buried))
-        return len(wanted)
+        records = self.records
+        unknown = [row_id for row_id in checked if row_id not in records]
+        if unknown:
+            raise unknown_ids(unknown, len(checked), "changed")
+        merged = {}
+        for row_id, change in checked.items():
+            record = {**records[row_id], **change}
+            merged[row_id] = {name: value for name, value in record.items() if value is not None}
+        return self._store.update(merged)
 
     def compact(self) -> None:
-        """Rewrite the gallery as one segment without the removed rows; ids stay what they are.
+        """Rewrite the gallery without the removed rows; ids stay what they are.
 
-        Needs room on disk for the new segment beside the old ones. As durable as :meth:`add`.
+        Needs room on disk for the new files beside the old ones. As durable as :meth:`add`.
         """
-        with self._writing() as manifest:
-            if len(manifest.segments) < 2 and not manifest.tombstones:
-                return
-            with self._mutex:
-                live = live_mask(self._table_of(manifest).ids, manifest.tombstones)
-            segments: tuple[Segment, ...] = ()
-            if rows := int(live.sum()):
-                blocks = self._storage.live_blocks(manifest, live)
-                generation = manifest.generation + 1
-                segments = (self._storage.write_segment(generation, rows, self.dim, blocks),)
-            self._commit(manifest, segments=segments, tombstones=())
-            self._storage.clean(self._manifest)
+        self._store.compact()
+
+    def build_index(
+        self,
+        factory: str | None = None,
+        *,
+        recall: float = 0.99,
+        k: int = 10,
+        queries: Any = None,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Any:
+        """Make the approximate index, measure it, and search with it from now on.
+
+        Args:
+            factory: FAISS factory string, by default :attr:`index`.
+            recall: share of the true ``k`` nearest that it is to find: the cheapest setting that
+                does so on ``queries`` is taken, and what was measured is kept and reported.
+            k: of that recall.
+            queries: (Q, dim) features to measure with, such as will be asked; by default a sample
+                of the gallery's own rows, each hidden from itself.
+            seed: of that sample.
+            progress: called with (stage, done, total).
+
+        Returns:
+            a report: settings, their recall and times, the chosen one.
+
+        Raises:
+            ValueError: an index that could not be searched exactly within filters (the message says
+                which can), or a place that keeps an index of its own.
+        """
+        if queries is not None:
+            queries = check_features(queries, self.dim, self.metric, "queries")
+        return self._store.build_index(
+            factory, recall=recall, k=k, queries=queries, seed=seed, progress=progress
+        )
+
+    def verify(self) -> None:
+        """Read everything and compare it with its checksums.
+
+        Raises:
+            DamagedGalleryError: naming all that is damaged, and whether it can be repaired.
+        """
+        self._store.verify()
+
+    def refresh(self) -> bool:
+        """See what other processes have written since; returns whether anything changed."""
+        return self._store.refresh()
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -308,18 +357,39 @@ class Gallery:
         *,
         exclude_cameras: Sequence[Any] | None = None,
         where: Where | None = None,
+        exclude_ids: Sequence[Iterable[int]] | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
+        rerank: int | None = None,
+        expand: int | None = None,
+        expand_alpha: float = 0.0,
+        exact: bool = False,
         model: str | None = None,
-    ) -> list[list[Hit]]:
-        """The k nearest rows of each query: exact, best first, equal scores by ascending id.
+    ) -> SearchResult:
+        """The k nearest rows of each query, best first, equal scores by ascending id.
+
+        Exact, but where :meth:`build_index` has made an approximate index; and exact there, too,
+        if the filters leave few rows. ``.exact`` and ``.notes`` of what comes back say so.
 
         Args:
             features: (Q, dim) query features, floating.
             k: hits per query; fewer come back where fewer rows pass the filters.
             exclude_cameras: one camera per query whose rows that query must not see, None for no
                 exclusion. Rows without a camera are never excluded.
-            where: rows that all queries may see: a function record -> bool, or a dict of
-                field -> value, or list of values of which one must match; a field that a record
-                does not have matches None. Dicts are fast, functions are called once a row.
+            where: rows that all queries may see: a dict such as
+                ``{"camera": [1, 2], "time": {"$gte": 43200}}`` (:mod:`reid.gallery.where`), or a
+                function record -> bool, which is called once a row.
+            exclude_ids: for every query the ids that it must not see.
+            min_score: hits below this score do not count: a query without any is nobody that the
+                gallery knows.
+            group_by: a field, usually ``'pid'``: of the rows that share its value only the best
+                counts, and k is the number of groups. Rows without the field stand for themselves.
+            rerank: order the ``rerank`` best rows anew, by k-reciprocal re-ranking (Zhong et al.,
+                CVPR 2017) among themselves, before k are taken.
+            expand: search again with every query's mean with its ``expand`` best rows (that reach
+                ``min_score``): average query expansion, or with ``expand_alpha`` above 0 weighted
+                by similarity to that power (alpha-QE). Cosine only.
+            exact: do not use the approximate index.
             model: fingerprint of the model that made the features.
 
         Returns:
@@ -327,153 +397,311 @@ class Gallery:
 
         Raises:
             ValueError: an argument is not acceptable, for instance features of another dimension
-                or model, or not finite.
+                or model, or not finite, or a field in ``where`` that no record has.
         """
         self._check_model(model)
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-            raise ValueError(f"k must be an int of at least 1, the hits per query; got {k!r}.")
+        k = _check_count("k", k, "the hits per query")
         queries = check_features(features, self.dim, self.metric, "query features")
-        cameras = _check_cameras(exclude_cameras, len(queries))
-        with self._mutex:
-            manifest, table, index = self._reading(
-                lambda manifest: (manifest, self._table_of(manifest), self._index_of(manifest))
-            )
-            live = live_mask(table.ids, manifest.tombstones)
-            keep = table.where_mask(where, live)
-            hits: list[list[Hit]] = [[] for _ in range(len(queries))]
-            for group, group_keep in table.camera_masks(cameras, keep):
-                scores, rows = index.search(queries[group], int(k), group_keep)
-                for query, query_scores, query_rows in zip(group, scores, rows, strict=True):
-                    hits[query] = self._hits(table, query_scores, query_rows)
-            return hits
+        rows = make_filter(where, exclude_cameras, exclude_ids, len(queries))
+        min_score = _check_score(min_score)
+        if expand is not None:
+            count = _check_count("expand", expand, "the rows that a query takes in")
+            queries = self._expand(queries, count, expand_alpha, rows, min_score, exact)
+        if rerank is not None:
+            rerank = max(k, _check_count("rerank", rerank, "the rows to order anew"))
+            found = self._store.search(queries, rerank, rows, exact)
+            return self._reranked(queries, found, k, min_score, group_by)
+        if group_by is not None:
+            return self._grouped(queries, k, rows, min_score, group_by, exact)
+        found = self._store.search(queries, k, rows, exact)
+        return self._result(found, k, min_score)
 
-    def verify(self) -> None:
-        """Read every file and compare it with its sha256.
+    def search_range(
+        self,
+        features: Any,
+        min_score: float,
+        *,
+        limit: int | None = None,
+        exclude_cameras: Sequence[Any] | None = None,
+        where: Where | None = None,
+        exclude_ids: Sequence[Iterable[int]] | None = None,
+        model: str | None = None,
+    ) -> SearchResult:
+        """All rows that score at least ``min_score``, exactly; arguments as of :meth:`search`.
+
+        Args:
+            limit: at most the so many best; None for all.
+        """
+        self._check_model(model)
+        queries = check_features(features, self.dim, self.metric, "query features")
+        rows = make_filter(where, exclude_cameras, exclude_ids, len(queries))
+        lowest = _check_score(min_score)
+        if lowest is None:
+            raise ValueError("search_range needs min_score, the lowest score of a hit; got None.")
+        if limit is not None:
+            limit = _check_count("limit", limit, "the most hits per query")
+        return self._result(self._store.search_range(queries, lowest, rows, limit), None, lowest)
+
+    def search_tracklets(
+        self, tracklets: Sequence[Any], k: int, *, pool: str = "mean", **options: Any
+    ) -> SearchResult:
+        """Search with several images of one person at a time.
+
+        Args:
+            tracklets: T arrays (n, dim), each the features of one person, n >= 1.
+            k: hits per tracklet.
+            pool: ``'mean'``: one query, the mean of the features (each of unit length first, under
+                cosine); ``'best'``: a row's score is the best that any of the images gives it.
+            options: as of :meth:`search`; ``exclude_cameras`` and ``exclude_ids`` go by tracklet.
+
+        Returns:
+            T lists of at most k hits.
+        """
+        _check_choice("pool", pool, _POOLS)
+        if isinstance(tracklets, np.ndarray) and tracklets.ndim == 2:
+            raise ValueError(
+                "tracklets must be a list of (n, dim) arrays, one a person; got one array. Pass "
+                "[array]."
+            )
+        parts = [check_features(t, self.dim, self.metric, "tracklet features") for t in tracklets]
+        if empty := [number for number, part in enumerate(parts) if not len(part)]:
+            raise ValueError(f"a tracklet needs at least one image; number {empty[0]} has none.")
+        if pool == "mean":
+            means = [part.mean(axis=0, dtype=np.float64) for part in parts]
+            return self.search(np.array(means).reshape(len(parts), self.dim), k, **options)
+        for name in ("rerank", "expand"):
+            if options.get(name) is not None:
+                raise ValueError(f"{name} goes with pool='mean', not with pool='best'.")
+        sizes = [len(part) for part in parts]
+        _spread(options, "exclude_cameras", sizes)
+        _spread(options, "exclude_ids", sizes)
+        # The k best of every image hold the k best of all: each of these is among its own image's.
+        images = np.concatenate([*parts, np.empty((0, self.dim), np.float32)])
+        found = self.search(images, k, **options)
+        return _merge(found, sizes, k, options.get("group_by"))
+
+    def vectors(self, ids: Iterable[int]) -> NDArray[np.float32]:
+        """The vectors of rows, (N, dim) float32, as they are kept.
+
+        ``gallery.search(gallery.vectors([7]), k=10, exclude_ids=[[7]])`` finds what is like row 7.
 
         Raises:
-            DamagedGalleryError: naming every damaged file.
+            KeyError: an id is not in the gallery.
         """
-        with self._mutex:
-            self._reading(self._storage.verify)
+        return self._store.vectors([as_id(row_id) for row_id in ids])
 
-    def refresh(self) -> bool:
-        """See what other processes have written since; returns whether anything changed."""
-        with self._mutex:
-            return self._refresh()
+    def thumbnail(self, row_id: int) -> bytes | None:
+        """The small encoded image kept with a row, or None; KeyError for an unknown id."""
+        return self._store.thumbnail(as_id(row_id))
+
+    def blocks(self, rows: int = 4096) -> Iterator[Rows]:
+        """All rows, a block at a time, by ascending id: a consistent state, as of the first."""
+        return self._store.blocks(rows)
 
     # -- parts --------------------------------------------------------------------------------
 
+    def _check_model(self, model: str | None) -> None:
+        if model is not None and self.model is not None and model != self.model:
+            raise ValueError(
+                f"The gallery {self.location} holds features of model {self.model!r}; these are of "
+                f"model {model!r}, and features of two models cannot be compared. Use the "
+                "gallery's model, or extract the features anew into another gallery."
+            )
+
+    def _expand(
+        self,
+        queries: NDArray[np.float32],
+        count: int,
+        alpha: float,
+        rows: RowFilter,
+        min_score: float | None,
+        exact: bool,
+    ) -> NDArray[np.float32]:
+        """Every query's weighted mean with the best rows it may see, to unit length."""
+        if self.metric != "cosine":
+            raise ValueError("expand goes with the cosine metric only: leave it out.")
+        if not 0 <= alpha < float("inf"):
+            raise ValueError(f"expand_alpha must be at least 0 and finite; got {alpha!r}.")
+        found = self._store.search(queries, count, rows, exact)
+        expanded = queries.astype(np.float64)
+        for query, (ids, scores) in enumerate(zip(found.ids, found.scores, strict=True)):
+            near = scores >= min_score if min_score is not None else np.ones(len(ids), np.bool_)
+            weights = np.clip(scores[near], 0, None) ** alpha  # (n,); 0 ** 0 is 1
+            expanded[query] += weights @ found.vectors(ids[near]).astype(np.float64)
+        return check_features(expanded, self.dim, self.metric, "expanded queries")
+
+    def _reranked(
+        self,
+        queries: NDArray[np.float32],
+        found: Found,
+        k: int,
+        min_score: float | None,
+        group_by: str | None,
+    ) -> SearchResult:
+        """Each query's rows by their re-ranked distance, computed among these rows alone."""
+        from reid.evaluation import rerank
+
+        hits: list[list[Hit]] = []
+        for query, ids, scores in zip(queries, found.ids, found.scores, strict=True):
+            ids, scores = _reaching(ids, scores, min_score)
+            if not len(ids):
+                hits.append([])
+                continue
+            distances = rerank(query[None], found.vectors(ids)).toarray()[0].astype(np.float64)
+            order = np.lexsort((np.arange(len(ids)), distances))
+            records = found.records(ids[order])
+            chosen = _first_of_group(records, group_by)[:k]
+            hits.append(
+                self._hits(
+                    ids[order][chosen],
+                    scores[order][chosen],
+                    [records[row] for row in chosen],
+                    distances[order][chosen],
+                )
+            )
+        return SearchResult(
+            hits, exact=found.exact, allowed=found.allowed, k=k, recall=found.recall
+        )
+
+    def _grouped(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        rows: RowFilter,
+        min_score: float | None,
+        group_by: str,
+        exact: bool,
+    ) -> SearchResult:
+        """The best row of each of the k best groups.
+
+        Rows come best first, so the first k groups seen are the k best: more rows are asked for
+        until there are so many, or no rows are left (or none that reach ``min_score``).
+        """
+        hits: list[list[Hit]] = [[] for _ in queries]
+        allowed = np.zeros(len(queries), np.int64)
+        always_exact, recall = True, None
+        waiting, wanted = np.arange(len(queries)), _GROUPED_FIRST * k
+        while len(waiting):
+            found = self._store.search(queries[waiting], wanted, rows.of(waiting), exact)
+            always_exact, recall = always_exact and found.exact, found.recall or recall
+            allowed[waiting] = found.allowed
+            unfinished = []
+            answers = zip(waiting.tolist(), found.ids, found.scores, strict=True)
+            for query, all_ids, all_scores in answers:
+                ids, scores = _reaching(all_ids, all_scores, min_score)
+                records = found.records(ids)
+                chosen = _first_of_group(records, group_by)[:k]
+                ended = len(all_ids) < wanted or len(ids) < len(all_ids)
+                if len(chosen) < k and not ended:
+                    unfinished.append(query)
+                    continue
+                chosen_records = [records[row] for row in chosen]
+                hits[query] = self._hits(ids[chosen], scores[chosen], chosen_records)
+            waiting, wanted = np.asarray(unfinished, np.int64), 4 * wanted
+        return SearchResult(hits, exact=always_exact, allowed=allowed, k=k, recall=recall)
+
+    def _result(self, found: Found, k: int | None, min_score: float | None) -> SearchResult:
+        pairs = [
+            _reaching(ids, scores, min_score)
+            for ids, scores in zip(found.ids, found.scores, strict=True)
+        ]
+        # records of all queries at once: far faster than query by query
+        together = found.records(
+            np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pairs)])
+        )
+        hits: list[list[Hit]] = []
+        start = 0
+        for ids, scores in pairs:
+            hits.append(self._hits(ids, scores, together[start : start + len(ids)]))
+            start += len(ids)
+        return SearchResult(
+            hits, exact=found.exact, allowed=found.allowed, k=k, recall=found.recall
+        )
+
     def _hits(
-        self, table: RecordTable, scores: NDArray[np.float64], rows: NDArray[np.int64]
+        self,
+        ids: NDArray[np.int64],
+        scores: NDArray[np.float64],
+        records: Sequence[Record],
+        reranked: NDArray[np.float64] | None = None,
     ) -> list[Hit]:
         cosine = self.metric == "cosine"
         if cosine:
             scores = np.clip(scores, -1.0, 1.0)  # unit vectors in float32 overshoot by 1e-7
         distances = 1.0 - scores if cosine else -scores
+        orders = [None] * len(ids) if reranked is None else reranked.tolist()
         found = zip(
-            table.ids[rows].tolist(), scores.tolist(), distances.tolist(), rows, strict=True
+            ids.tolist(),
+            (scores + 0.0).tolist(),  # + 0.0: no -0.0
+            (distances + 0.0).tolist(),
+            records,
+            orders,
+            strict=True,
         )
-        return [
-            Hit(row_id, score + 0.0, distance + 0.0, dict(table.records[row]))  # + 0.0: no -0.0
-            for row_id, score, distance, row in found
-        ]
-
-    def _check_model(self, model: str | None) -> None:
-        if model is not None and self.model is not None and model != self.model:
-            raise ValueError(
-                f"The gallery {self.path} holds features of model {self.model!r}; these are of "
-                f"model {model!r}, and features of two models cannot be compared. Use the "
-                "gallery's model, or extract the features anew into another gallery."
-            )
-
-    def _read_manifest(self) -> Manifest:
-        manifest = self._storage.read_manifest()
-        if manifest.uid != self._manifest.uid:
-            raise ValueError(
-                f"The gallery {self.path} was replaced by another one since it was opened. Open it "
-                "again with Gallery.open."
-            )
-        return manifest
-
-    def _refresh(self) -> bool:
-        manifest = self._read_manifest()
-        if manifest.generation <= self._manifest.generation:  # never behind our own last commit
-            return False
-        self._manifest = manifest
-        return True
-
-    @contextmanager
-    def _writing(self) -> Iterator[Manifest]:
-        """Hold the lock, stand on the newest manifest, and say what an OSError means."""
-        intact = f"The gallery {self.path} could not be changed and is as it was before"
-        with self._writer, _saying(intact), self._storage.lock(self._lock_timeout):
-            with self._mutex:
-                self._manifest = self._read_manifest()
-            self._storage.make_folders()  # an empty folder is lost by some ways of copying
-            self._storage.clean(self._manifest)
-            yield self._manifest
-
-    def _commit(self, manifest: Manifest, **changes: Any) -> None:
-        new = successor(manifest, **changes)
-        self._storage.commit(manifest, new)
-        with self._mutex:
-            self._manifest = new
-
-    def _reading(self, read: Callable[[Manifest], T]) -> T:
-        """``read(manifest)``; again if another process compacted the files away under it."""
-        for _ in range(_RELOAD_ATTEMPTS):
-            try:
-                return read(self._manifest)
-            except (FileNotFoundError, DamagedGalleryError):
-                if not self._refresh():
-                    raise
-        return read(self._manifest)
-
-    def _table_of(self, manifest: Manifest) -> RecordTable:
-        """The records of all segments of the manifest; those not seen before are read now."""
-        names = tuple(segment.name for segment in manifest.segments)
-        if names[: len(self._table_segments)] != self._table_segments:
-            self._table, self._table_segments = RecordTable(), ()
-        for segment in manifest.segments[len(self._table_segments) :]:
-            self._table.extend(*self._storage.records(segment))
-            self._table_segments += (segment.name,)
-        return self._table
-
-    def _index_of(self, manifest: Manifest) -> ExactIndex:
-        """The same for the vectors."""
-        names = tuple(segment.name for segment in manifest.segments)
-        if self._index is None or names[: len(self._index_segments)] != self._index_segments:
-            self._index, self._index_segments = ExactIndex(self.dim, self.metric), ()
-        for segment in manifest.segments[len(self._index_segments) :]:
-            self._index.add(self._storage.vectors(segment, self.dim))
-            self._index_segments += (segment.name,)
-        return self._index
+        return [Hit(*fields) for fields in found]
 
 
-@contextmanager
-def _saying(what: str) -> Iterator[None]:
-    """Put ``what`` in front of an OSError of the disk, keeping its type and errno."""
-    try:
-        yield
-    except (FileExistsError, FileNotFoundError, UndecidedWriteError):
-        raise  # these have a message of their own
-    except OSError as error:
-        reason = f"{what}: {error.strerror or error}"
-        remedy = _REMEDIES.get(error.errno or 0, "See to the disk")
-        raise type(error)(error.errno, f"{reason}. {remedy}, then try again") from error
+def unknown_ids(unknown: Sequence[int], wanted: int, done: str) -> ValueError:
+    """The error that names ids which are not in a gallery; ``done`` is what was not done."""
+    shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+    return ValueError(
+        f"{len(unknown)} of {wanted} ids are not in the gallery (never given, or removed before): "
+        f"{shown}. Nothing was {done}."
+    )
 
 
-def _refuse_occupied(storage: GalleryStorage) -> None:
-    root = storage.root
-    if storage.manifest_path.exists():
-        raise FileExistsError(
-            f"There is a gallery at {root} already. Open it with Gallery.open(path), or choose "
-            "another path."
-        )
-    if root.exists() and (
-        not root.is_dir() or any(child.name not in _OWN_NAMES for child in root.iterdir())
-    ):
-        raise FileExistsError(f"{root} holds other files. Choose a new or empty folder.")
+def _reaching(
+    ids: NDArray[np.int64], scores: NDArray[np.float64], min_score: float | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    if min_score is None:
+        return ids, scores
+    near = scores >= min_score
+    return ids[near], scores[near]
+
+
+def _first_of_group(records: Sequence[Record], field: str | None) -> list[int]:
+    """Positions of the first record of each value of ``field``; all that have none, too."""
+    if field is None:
+        return list(range(len(records)))
+    seen: set[Hashable] = set()
+    first = []
+    for position, record in enumerate(records):
+        key = value_key(record.get(field))
+        if key is None or key not in seen:
+            first.append(position)
+            seen.add(key)
+    return first
+
+
+def _spread(options: dict[str, Any], name: str, sizes: Sequence[int]) -> None:
+    """An option that goes by tracklet, as one that goes by image."""
+    given = options.get(name)
+    if given is None:
+        return
+    if isinstance(given, str | bytes) or not hasattr(given, "__len__") or len(given) != len(sizes):
+        raise ValueError(f"{name} must hold one entry per tracklet, {len(sizes)}; got {given!r}.")
+    pairs = zip(given, sizes, strict=True)
+    options[name] = [value for value, size in pairs for _ in range(size)]
+
+
+def _merge(found: SearchResult, sizes: Sequence[int], k: int, group_by: str | None) -> SearchResult:
+    """Of consecutive queries that stand for one person, the best score of every row."""
+    hits: list[list[Hit]] = []
+    allowed: list[int] = []
+    start = 0
+    for size in sizes:
+        best: dict[int, Hit] = {}
+        for hit in (hit for part in found[start : start + size] for hit in part):
+            if hit.id not in best or hit.score > best[hit.id].score:
+                best[hit.id] = hit
+        ordered = sorted(best.values(), key=lambda hit: (-hit.score, hit.id))
+        chosen = _first_of_group([hit.record for hit in ordered], group_by)[:k]
+        hits.append([ordered[position] for position in chosen])
+        allowed.append(int(found.allowed[start]))
+        start += size
+    return SearchResult(
+        hits, exact=found.exact, allowed=np.array(allowed, np.int64), k=k, recall=found.recall
+    )
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -483,22 +711,35 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         )
 
 
-def _check_cameras(cameras: Sequence[Any] | None, queries: int) -> Sequence[Any]:
-    if cameras is None:
-        return [None] * queries
-    if isinstance(cameras, str | bytes) or not hasattr(cameras, "__len__"):
-        raise ValueError(
-            f"exclude_cameras must be a list with one camera (or None) per query; got {cameras!r}."
-        )
-    if len(cameras) != queries:
-        raise ValueError(
-            f"exclude_cameras must hold one camera (or None) per query; got {len(cameras)} for "
-            f"{queries} queries."
-        )
-    return cameras
+def _check_count(name: str, value: object, meaning: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an int of at least 1, {meaning}; got {value!r}.")
+    return int(value)
 
 
-def _as_id(row_id: Any) -> int:
-    if isinstance(row_id, bool) or not isinstance(row_id, int | np.integer):
-        raise ValueError(f"ids must be ints as returned by add; got {row_id!r}.")
-    return int(row_id)
+def _check_score(score: Any) -> float | None:
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, int | float | np.number):
+        raise ValueError(f"min_score must be a number, the lowest score of a hit; got {score!r}.")
+    if np.isnan(score):
+        raise ValueError("min_score must be a number, the lowest score of a hit; got nan.")
+    return float(score)
+
+
+def _check_thumbnails(thumbnails: Any, rows: int) -> list[bytes | None]:
+    if isinstance(thumbnails, bytes) or len(thumbnails) != rows:
+        raise ValueError(
+            f"thumbnails must be a list with one encoded image (or None) per feature; got "
+            f"{len(thumbnails)} for {rows} features."
+        )
+    for row, thumbnail in enumerate(thumbnails):
+        known = thumbnail is None or (
+            isinstance(thumbnail, bytes) and thumbnail.startswith(_PICTURES)
+        )
+        if not known:
+            raise ValueError(
+                f"thumbnail {row} must be the bytes of a JPEG, PNG or WebP file, or None; got "
+                f"{type(thumbnail).__name__}."
+            )
+    return list(thumbnails)

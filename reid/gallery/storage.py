@@ -1,25 +1,27 @@
-"""A gallery on disk: segments that never change and one manifest that is replaced atomically.
+"""The files of a gallery: segments that never change and one manifest that is replaced atomically.
 
-    <path>/manifest.json                what the gallery holds; the only file ever replaced
-    <path>/segments/<name>.npy          (rows, dim) float32, C order, never pickled
-    <path>/segments/<name>.jsonl        one {"id": ..., "record": {...}} a line, ascending ids
+    <path>/manifest.json            what the gallery holds; the only file whose content changes
+    <path>/manifest.backup.json     its twin, to repair it from
+    <path>/segments/<name>.npy          vectors (rows, dim), C order, never pickled
+    <path>/segments/<name>.parquet      id, crc32 of each row's vector, and record.<field> columns
+    <path>/segments/<name>.thumbnails   encoded images, one after another
+    <path>/segments/<name>.tombstones   ranges of removed ids (R, 2), and a twin (.twin)
+    <path>/index/<name>/                an approximate index
+    <path>/damaged/                     what a repair set aside
     <path>/lock                         held by the writer
 
 A file that the manifest does not name does not exist: it is what a crash left behind, and the next
 writer deletes it.
 """
 
-import json
-import os
+import logging
 import secrets
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from engine.atomic import sync_directory
 from reid.gallery.durable import (
@@ -28,15 +30,27 @@ from reid.gallery.durable import (
     make_directory,
     replacing,
     sum_file,
+    sync_file,
 )
 from reid.gallery.errors import DamagedGalleryError, UndecidedWriteError
 from reid.gallery.lock import writer_lock
-from reid.gallery.manifest import Manifest, Segment, decode, encode
+from reid.gallery.manifest import (
+    REPAIR_HINT,
+    BuiltIndex,
+    DataFile,
+    Manifest,
+    Segment,
+    decode,
+    encode,
+)
+from reid.gallery.segment import Source, write_segment
+from reid.gallery.tombstones import NO_RANGES, Ranges, decode_ranges, encode_ranges
 
-_VECTORS, _RECORDS = ".npy", ".jsonl"
+logger = logging.getLogger(__name__)
 
-Rows = tuple[NDArray[np.float32], list[tuple[int, dict[str, Any]]]]
-"""A block of rows: (n, dim) vectors, and n pairs of id and record."""
+TOMBSTONES, TWIN = ".tombstones", ".twin"
+OWN_NAMES = {"lock", "segments", "manifest.json.tmp"}
+"""What a crash within the making of a gallery may leave."""
 
 
 class GalleryStorage:
@@ -45,76 +59,44 @@ class GalleryStorage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest_path = root / "manifest.json"
+        self.backup_path = root / "manifest.backup.json"
         self.segments_path = root / "segments"
+        self.index_path = root / "index"
+        self.damaged_path = root / "damaged"
 
-    # -- reading ----------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------
 
     def read_manifest(self) -> Manifest:
         """Raises FileNotFoundError where no gallery is, DamagedGalleryError for a bad manifest."""
         try:
             data = self.manifest_path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
+            if self.backup_path.exists():
+                raise DamagedGalleryError(
+                    f"The gallery {self.root} is damaged: {self.manifest_path.name} is missing, "
+                    f"but its twin is there. {REPAIR_HINT}"
+                ) from None
             raise FileNotFoundError(
                 f"No gallery at {self.root}: {self.manifest_path.name} is missing. Make one with "
                 "Gallery.create(path, dim)."
             ) from None
         return decode(data, self.manifest_path)
 
-    def check_sizes(self, manifest: Manifest) -> None:
-        """Cheap look at all segments: files exist with the right size and shape.
+    def read_tombstones(self, manifest: Manifest) -> Ranges:
+        """Ranges of removed ids; DamagedGalleryError or FileNotFoundError naming a bad file."""
+        if manifest.tombstones is None:
+            return NO_RANGES
+        return read_ranges(self.segments_path / manifest.tombstones.name, manifest.tombstones)
 
-        Raises:
-            DamagedGalleryError: naming every file that is missing or cut short.
-        """
-        damage = []
-        for segment in manifest.segments:
-            damage += [fault for path, want in self._files(segment) if (fault := _size(path, want))]
-        if damage:
-            raise _damaged(self.root, damage)
+    def index_folder(self, built: BuiltIndex) -> Path:
+        return self.index_path / built.folder
 
-    def verify(self, manifest: Manifest) -> None:
-        """Read everything and compare it with the sha256 sums of the manifest.
+    def index_damage(self, built: BuiltIndex) -> list[str]:
+        """What is wrong with the files of an approximate index."""
+        folder = self.index_folder(built)
+        return [fault for file in built.files if (fault := damage_of(folder / file.name, file))]
 
-        Raises:
-            DamagedGalleryError: naming every file that is missing, cut short or changed.
-        """
-        damage = []
-        for segment in manifest.segments:
-            damage += self._segment_damage(segment)
-        if damage:
-            raise _damaged(self.root, damage)
-
-    def vectors(self, segment: Segment, dim: int) -> NDArray[np.float32]:
-        """(rows, dim) float32, memory-mapped read-only."""
-        path = self._path(segment, _VECTORS)
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise _damaged(self.root, [f"{path.name}: {error}"]) from error
-        if array.shape != (segment.rows, dim) or array.dtype != np.float32:
-            fault = f"{path.name}: holds {array.dtype} {array.shape}, not float32 "
-            raise _damaged(self.root, [f"{fault}{(segment.rows, dim)}"])
-        return array  # type: ignore[no-any-return]
-
-    def records(self, segment: Segment) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
-        """Ids (rows,) int64, ascending, and the rows' records."""
-        path = self._path(segment, _RECORDS)
-        ids, records = [], []
-        try:
-            with path.open("rb") as file:
-                for line in file:
-                    row = json.loads(line)
-                    ids.append(row["id"])
-                    records.append(row["record"])
-        except (ValueError, KeyError, TypeError) as error:
-            fault = f"{path.name}: line {len(ids) + 1} is no record ({error!r})"
-            raise _damaged(self.root, [fault]) from error
-        if len(ids) != segment.rows:
-            fault = f"{path.name}: holds {len(ids)} records, expected {segment.rows}"
-            raise _damaged(self.root, [fault])
-        return np.asarray(ids, dtype=np.int64), records
-
-    # -- writing: only between ``with lock(...)`` -----------------------------------------------
+    # -- writing: only between ``with lock(...)`` ---------------------------------------------
 
     def make_folders(self) -> None:
         make_directory(self.segments_path)
@@ -123,27 +105,43 @@ class GalleryStorage:
         return writer_lock(self.root / "lock", timeout)
 
     def write_segment(
-        self, generation: int, rows: int, dim: int, blocks: Iterable[Rows]
+        self, generation: int, sources: Sequence[Source], dim: int, dtype: str
     ) -> Segment:
-        """Write ``rows`` rows, block by block, and make them durable. They count once committed."""
-        # The random part keeps a name from ever meaning two things, even after an undone commit.
-        name = f"{generation:08x}-{secrets.token_hex(4)}"
-        vectors_path = self.segments_path / (name + _VECTORS)
-        records_path = self.segments_path / (name + _RECORDS)
+        """Write rows and make them durable. They count once committed."""
+        segment = write_segment(self.segments_path, new_stem(generation), sources, dim, dtype)
+        self.sync_segments(segment.files)
+        return segment
+
+    def write_tombstones(self, generation: int, ranges: Ranges) -> DataFile | None:
+        """The same for ranges of removed ids, twice: were they lost, all the rows would be back."""
+        if not len(ranges):
+            return None
+        name, data = new_stem(generation) + TOMBSTONES, encode_ranges(ranges)
+        sum_ = FileSum.of(data)
+        file = DataFile(name, sum_.bytes, sum_.sha256)
+        for twin in (name, name + TWIN):
+            with replacing(self.segments_path / twin) as target:
+                target.write(data)
+        self.sync_segments((file, replace(file, name=name + TWIN)))
+        return file
+
+    def adopt_index(self, generation: int, write: Any) -> tuple[str, tuple[DataFile, ...]]:
+        """A durable folder in ``index/`` that ``write(folder)`` fills: its name and its files."""
+        name = new_stem(generation)
+        folder = self.index_path / name
+        make_directory(folder)
         try:
-            with replacing(vectors_path) as vectors_file, replacing(records_path) as records_file:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
-                np.lib.format.write_array_header_1_0(vectors_file, header)
-                for vectors, records in blocks:
-                    vectors_file.write(np.ascontiguousarray(vectors, dtype="<f4").data.cast("B"))
-                    for row_id, record in records:
-                        line = json.dumps({"id": row_id, "record": record}, separators=(",", ":"))
-                        records_file.write(line.encode("ascii") + b"\n")
-            sync_directory(self.segments_path)
+            write(folder)
+            files = []
+            for path in sorted(folder.iterdir()):
+                sync_file(path)
+                sum_ = sum_file(path)
+                files.append(DataFile(path.name, sum_.bytes, sum_.sha256))
+            sync_directory(folder)
         except BaseException:
-            _unlink(vectors_path, records_path)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Segment(name, rows, vectors=vectors_file.sum, records=records_file.sum)
+        return name, tuple(files)
 
     def commit(self, old: Manifest | None, new: Manifest) -> None:
         """Replace the manifest. When this returns, ``new`` is what any later opening finds.
@@ -169,59 +167,51 @@ class GalleryStorage:
                     "whole, with or without that change: see to the disk, open it again and look",
                 ) from error
             raise
+        self.back_up(new)
+
+    def back_up(self, manifest: Manifest) -> bool:
+        """Make the twin equal to the committed manifest; a failure is logged, and no more."""
+        data = encode(manifest)
+        try:
+            if self.backup_path.exists() and self.backup_path.read_bytes() == data:
+                return True
+            with replacing(self.backup_path) as file:
+                file.write(data)
+        except OSError as error:
+            logger.warning("the twin of %s could not be written: %s", self.manifest_path, error)
+            return False
+        return True
 
     def clean(self, manifest: Manifest | None) -> None:
         """Delete what ``manifest``, the committed one, does not name."""
-        named = {
-            path
-            for segment in (manifest.segments if manifest else ())
-            for path, _ in self._files(segment)
-        }
+        named = set() if manifest is None else set(self.named(manifest))
         leftovers = [path for path in self.segments_path.iterdir() if path not in named]
         leftovers += self.root.glob("*" + TEMPORARY_SUFFIX)
-        if leftovers:
+        folders = []
+        if self.index_path.is_dir():
+            kept = manifest.built.folder if manifest is not None and manifest.built else None
+            folders = [path for path in self.index_path.iterdir() if path.name != kept]
+        if leftovers or folders:
             sync_directory(self.root)  # first be sure that the manifest just read is there to stay
-            _unlink(*leftovers)
+            unlink(*leftovers)
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def live_blocks(
-        self, manifest: Manifest, live: NDArray[np.bool_], block_rows: int = 4096
-    ) -> Iterator[Rows]:
-        """All rows with ``live`` set, in id order; ``live`` (rows of all segments,) bool.
-
-        Every segment is checked against its sha256 first: copying must not give damaged rows a
-        new, valid sum.
-        """
-        start = 0
-        for segment in manifest.segments:
-            if damage := self._segment_damage(segment):
-                raise _damaged(self.root, damage)
-            vectors = self.vectors(segment, manifest.dim)
-            ids, records = self.records(segment)
-            keep = np.flatnonzero(live[start : start + segment.rows])
-            for first in range(0, len(keep), block_rows):
-                block = keep[first : first + block_rows]
-                yield vectors[block], [(int(ids[row]), records[row]) for row in block]
-            start += segment.rows
+    def named(self, manifest: Manifest) -> list[Path]:
+        """The files in ``segments/`` that a manifest names."""
+        names = [file.name for segment in manifest.segments for file in segment.files]
+        if manifest.tombstones is not None:
+            names += [manifest.tombstones.name, manifest.tombstones.name + TWIN]
+        return [self.segments_path / name for name in names]
 
     # -- parts --------------------------------------------------------------------------------
 
-    def _path(self, segment: Segment, suffix: str) -> Path:
-        return self.segments_path / (segment.name + suffix)
-
-    def _files(self, segment: Segment) -> list[tuple[Path, FileSum]]:
-        return [
-            (self._path(segment, _VECTORS), segment.vectors),
-            (self._path(segment, _RECORDS), segment.records),
-        ]
-
-    def _segment_damage(self, segment: Segment) -> list[str]:
-        damage = []
-        for path, want in self._files(segment):
-            fault = _size(path, want)
-            if not fault and sum_file(path) != want:
-                fault = f"{path.name}: content changed (sha256 differs)"
-            damage += [fault] if fault else []
-        return damage
+    def sync_segments(self, files: Sequence[DataFile]) -> None:
+        try:
+            sync_directory(self.segments_path)
+        except BaseException:
+            unlink(*(self.segments_path / file.name for file in files))
+            raise
 
     def _restore(self, manifest: Manifest | None) -> None:
         if manifest is None:
@@ -240,26 +230,47 @@ def successor(manifest: Manifest, **changes: Any) -> Manifest:
     return replace(manifest, generation=manifest.generation + 1, **changes)
 
 
-def _size(path: Path, want: FileSum) -> str:
-    """What is wrong with a file's size, or an empty string."""
+def new_stem(generation: int) -> str:
+    """A name for files of a generation.
+
+    The random part keeps a name from ever meaning two things, even after an undone commit.
+    """
+    return f"{generation:08x}-{secrets.token_hex(4)}"
+
+
+def read_ranges(path: Path, file: DataFile) -> Ranges:
+    """A file of tombstones; DamagedGalleryError naming it where it is not what it was."""
+    data = path.read_bytes()
+    if FileSum.of(data) != file.sum:
+        raise DamagedGalleryError(f"{path.name}: content changed (sha256 differs)")
     try:
-        size = os.stat(path).st_size  # noqa: PTH116
+        return decode_ranges(data)
+    except ValueError as error:
+        raise DamagedGalleryError(f"{path.name}: {error}") from error
+
+
+def damage_of(path: Path, file: DataFile) -> str:
+    """What is wrong with a file, read whole; an empty string for nothing."""
+    try:
+        size = path.stat().st_size
+        if size != file.bytes:
+            return f"{path.name}: {size} bytes, expected {file.bytes}"
+        if sum_file(path) != file.sum:
+            return f"{path.name}: content changed (sha256 differs)"
     except FileNotFoundError:
         return f"{path.name}: missing"
-    if size != want.bytes:
-        return f"{path.name}: {size} bytes, expected {want.bytes}"
+    except OSError as error:  # a bad sector
+        return f"{path.name}: cannot be read ({error.strerror or error})"
     return ""
 
 
-def _damaged(root: Path, damage: list[str]) -> DamagedGalleryError:
-    shown = damage[:10] + ([f"... and {len(damage) - 10} more"] if len(damage) > 10 else [])
-    return DamagedGalleryError(
-        f"The gallery {root} is damaged: {'; '.join(shown)}. Restore these files (in segments/) "
-        "from a copy, or build the gallery anew."
-    )
+def damaged(root: Path, damage: Sequence[str]) -> DamagedGalleryError:
+    shown = [*damage[:10], *([f"... and {len(damage) - 10} more"] if len(damage) > 10 else [])]
+    return DamagedGalleryError(f"The gallery {root} is damaged: {'; '.join(shown)}. {REPAIR_HINT}")
 
 
-def _unlink(*paths: Path) -> None:
+def unlink(*paths: Path) -> None:
+    """Delete files as far as that goes; the next writer tries again (Windows keeps mapped ones)."""
     for path in paths:
         with suppress(OSError):
             path.unlink()

@@ -37,14 +37,8 @@ def manifest(file_format: str, **changes) -> dict:
     }
 
 
-def needs(file_format: str) -> None:
-    if file_format == "parquet":
-        pytest.importorskip("pyarrow")
-
-
 @pytest.fixture(params=FORMATS)
 def file_format(request: pytest.FixtureRequest) -> str:
-    needs(request.param)
     return request.param
 
 
@@ -184,7 +178,8 @@ def test_column_types() -> None:
 
 
 def test_parquet_is_for_other_programs(tmp_path, features) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     folder = FeatureFolder.start(tmp_path, manifest("parquet"))
     fill(folder, features)
     table = parquet.read_table(folder.file(0))
@@ -192,13 +187,6 @@ def test_parquet_is_for_other_programs(tmp_path, features) -> None:
     np.testing.assert_array_equal(np.stack(table["features"].to_pylist()), features[:4])
     with pytest.raises(ValueError, match="called 'features'"):
         FeatureFolder.start(tmp_path / "g", manifest("parquet", columns={"features": "int"}))
-
-
-def test_parquet_without_pyarrow(tmp_path, features, monkeypatch) -> None:
-    folder = FeatureFolder.start(tmp_path, manifest("parquet"))
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"pip install 'reidseg\[parquet\]'"):
-        folder.write(0, features[:4], RECORDS[:4])
 
 
 def test_a_path_of_odd_bytes_survives(tmp_path: Path, features) -> None:

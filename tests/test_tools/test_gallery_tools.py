@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import csv
+import hashlib
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from imaging.files import decode_image
 from reid.gallery import Gallery
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -161,10 +172,188 @@ def test_names_with_leading_zeros_are_the_datas_own(world, trained, tool, tmp_pa
         assert cameras - {""} == {"02"}
 
 
-def test_an_interrupted_build_is_not_taken_for_a_whole_one(world, trained, tool, tmp_path) -> None:
+def build(tool, target, world, trained, *arguments) -> tuple[int, str, str]:
+    return tool("build_gallery", target, world / "tiny.py", trained, *arguments)
+
+
+def rows(path) -> list[tuple[int, bytes, dict, bytes | None]]:
+    """All that a gallery holds, to the bit."""
+    found = []
+    with Gallery.open(path) as gallery:
+        for ids, vectors, records, thumbnails in gallery.blocks():
+            parts = zip(ids.tolist(), vectors, records, thumbnails, strict=True)
+            found += [
+                (i, vector.tobytes(), record, picture) for i, vector, record, picture in parts
+            ]
+    return found
+
+
+def test_a_build_that_stops_is_not_taken_for_a_whole_one(world, trained, tool, tmp_path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    code, _, _ = tool(
-        "build_gallery", tmp_path / "g", world / "tiny.py", trained, "--batch-size", 1,
+    code, _, err = build(
+        tool, tmp_path / "g", world, trained, "--batch-size", 1, "--strict",
         "--images", query(world), tmp_path / "broken.jpg",
     )  # fmt: skip
-    assert code == 1 and not (tmp_path / "g" / "extractor.json").exists()
+    assert code == 1 and "broken.jpg" in err
+    assert not (tmp_path / "g" / "extractor.json").exists()
+
+
+def test_unreadable_images_are_left_out_and_listed(world, trained, tool, tmp_path) -> None:
+    files = sorted((world / "noon" / "query").glob("*.jpg"))[:3]
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "cut.jpg").write_bytes(files[0].read_bytes()[:300])
+    images = [files[0], tmp_path / "broken.jpg", files[1], tmp_path / "cut.jpg", files[2]]
+    target = tmp_path / "g"
+    code, out, err = build(tool, target, world, trained, "--batch-size", 2, "--images", *images)
+    assert code == 0, err
+    assert "2 images could not be read" in out and "broken.jpg" in out
+    with (target / "failed.csv").open() as file:
+        listed = list(csv.DictReader(file))
+    assert [Path(row["path"]).name for row in listed] == ["broken.jpg", "cut.jpg"]
+    assert "truncated" in listed[1]["reason"]
+    assert [record["image"] for _, _, record, _ in rows(target)] == list(map(str, files))
+    code, _, err = build(
+        tool, tmp_path / "none", world, trained, "--images", tmp_path / "broken.jpg"
+    )
+    assert code == 1 and "not one of 1 images" in err
+
+
+def test_a_build_again_adds_only_what_is_new(world, trained, tool, tmp_path) -> None:
+    files = sorted((world / "noon" / "query").glob("*.jpg"))[:4]
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(map(str, [*files[:3], files[0]])))
+    code, out, err = build(tool, tmp_path / "g", world, trained, "--images", listed)
+    assert code == 0 and "1 of 4 images are in the gallery already" in out, err
+    before = rows(tmp_path / "g")
+    assert len(before) == 3
+    code, out, err = build(tool, tmp_path / "g", world, trained, "--images", *files)
+    assert code == 0 and "3 of 4 images are in the gallery already" in out, err
+    assert rows(tmp_path / "g")[:3] == before and len(rows(tmp_path / "g")) == 4
+
+
+def test_a_killed_build_goes_on_as_if_it_had_not_been(world, trained, tool, tmp_path) -> None:
+    """A pipe that nobody writes to holds the build in the middle, where it is killed."""
+    files = sorted((world / "noon" / "bounding_box_test").glob("*.jpg"))[:11]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, file in enumerate(files):
+        if number != 7:
+            shutil.copy(file, folder / f"{number:02}.jpg")
+    os.mkfifo(folder / "07.jpg")
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"images/{number:02}.jpg\n" for number in range(11)))
+    target = tmp_path / "killed"
+    options = ["--batch-size", "2", "--commit-seconds", "0", "--device", "cpu"]
+    command = [target, world / "tiny.py", trained, "--images", listed, *options]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tools/build_gallery.py", *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while process.poll() is None and held(target) < 4:  # two batches are there for good
+            time.sleep(0.1)
+        assert process.poll() is None, "it ended by itself"
+    finally:
+        process.kill()
+        process.wait()
+    assert 4 <= held(target) < 7 and not (target / "extractor.json").exists()
+    (folder / "07.jpg").unlink()
+    shutil.copy(files[7], folder / "07.jpg")
+
+    code, out, err = tool("build_gallery", *command)
+    assert code == 0 and "are in the gallery already" in out, err
+    whole = tmp_path / "whole"
+    code, _, err = tool("build_gallery", whole, *command[1:])
+    assert code == 0, err
+    assert len(rows(target)) == 11
+    assert rows(target) == rows(whole)
+
+
+def held(path) -> int:
+    try:
+        with Gallery.open(path) as gallery:
+            return len(gallery)
+    except FileNotFoundError:
+        return 0
+
+
+def test_small_pictures_are_kept(world, trained, tool, tmp_path) -> None:
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), np.full((600, 300, 3), (0, 0, 255), np.uint8))
+    code, _, err = build(tool, tmp_path / "g", world, trained, "--images", large, query(world))
+    assert code == 0, err
+    pictures = [decode_image(picture) for _, _, _, picture in rows(tmp_path / "g")]
+    assert [picture.shape for picture in pictures] == [(256, 128, 3), (64, 32, 3)]
+    assert np.abs(pictures[0].astype(int) - (255, 0, 0)).max() < 8
+    code, _, err = build(
+        tool, tmp_path / "bare", world, trained, "--no-thumbnails", "--images", query(world)
+    )
+    assert code == 0, err
+    assert [picture for _, _, _, picture in rows(tmp_path / "bare")] == [None]
+
+
+def test_files_of_the_same_bytes(world, trained, tool, tmp_path) -> None:
+    files = sorted((world / "noon" / "query").glob("*.jpg"))[:2]
+    copy = tmp_path / "copy.jpg"
+    shutil.copy(files[0], copy)
+    code, out, err = build(tool, tmp_path / "all", world, trained, "--images", *files, copy)
+    assert code == 0 and "1 image with the bytes of another one: added" in out, err
+    assert len(rows(tmp_path / "all")) == 3
+    assert "sha256" not in rows(tmp_path / "all")[0][2]
+
+    target = tmp_path / "once"
+    options = ["--skip-duplicates", "--images"]
+    code, out, err = build(tool, target, world, trained, *options, *files, copy)
+    assert code == 0 and "1 image with the bytes of another one: left out" in out, err
+    assert [record["image"] for _, _, record, _ in rows(target)] == list(map(str, files))
+    assert rows(target)[0][2]["sha256"] == hashlib.sha256(copy.read_bytes()).hexdigest()
+    other = tmp_path / "other.jpg"
+    shutil.copy(files[1], other)
+    code, out, err = build(tool, target, world, trained, *options, other)  # also in a later build
+    assert code == 0 and len(rows(target)) == 2, err
+
+
+def test_what_a_table_says_is_kept(world, trained, tool, tmp_path) -> None:
+    files = sorted((world / "noon" / "query").glob("*.jpg"))[:2]
+    table = tmp_path / "list.csv"
+    lines = [f"{file},{i},north {i},{i + 0.5}" for i, file in enumerate(files)]
+    table.write_text("\n".join(["path,pid,camera,time", *lines]))
+    code, _, err = build(tool, tmp_path / "g", world, trained, "--images", table)
+    assert code == 0, err
+    expected = [
+        {"image": str(file), "pid": i, "camera": f"north {i}", "time": i + 0.5}
+        for i, file in enumerate(files)
+    ]
+    assert [record for _, _, record, _ in rows(tmp_path / "g")] == expected
+
+
+def test_form_of_a_new_gallery(world, trained, tool, tmp_path) -> None:
+    target = tmp_path / "g"
+    form = ["--metric", "euclidean", "--float16"]
+    code, out, err = build(tool, target, world, trained, *form, "--images", query(world))
+    assert code == 0 and "float16, euclidean" in out, err
+    with Gallery.open(target) as found:
+        assert (found.metric, found.dtype) == ("euclidean", "float16")
+    code, out, err = tool("query_gallery", target, query(world), "-k", 1)
+    assert code == 0 and "Euclidean" in out, err
+    other = ["--metric", "cosine", "--images", query(world)]
+    code, _, err = build(tool, target, world, trained, *other)
+    assert code == 1 and "--metric" in err and "euclidean" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--images", "x.jpg"],
+        ["c.py", "w.pth", "--features", "x"],
+        ["c.py", "w.pth", "--images", "x.jpg", "--tune", "0.9"],
+        ["--features", "x", "--skip-duplicates"],
+        ["c.py", "w.pth", "--images", "x.jpg", "--batch-size", "0"],
+    ],
+)
+def test_options_that_do_not_go_together(tool, tmp_path, arguments) -> None:
+    code, _, err = tool("build_gallery", tmp_path / "g", *arguments)
+    assert code == 2 and "error:" in err

@@ -9,17 +9,23 @@ def make_rows(count: int, seed: int = 0, dim: int = DIM):
     """(count, dim) float32 features and their records; every seventh record lacks a camera."""
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((count, dim)).astype(np.float32)
-    records = [
-        {
+    records = []
+    for row in range(count):
+        record = {
             "image": f"{seed}/{row}.jpg",
             "pid": int(rng.integers(0, 9)),
             "camera": int(rng.integers(0, 4)) if row % 7 else None,
             "time": float(row),
             "clothes": {"upper": "red"} if row % 3 else None,
         }
-        for row in range(count)
-    ]
+        records.append({name: value for name, value in record.items() if value is not None})
     return features, records
+
+
+def make_thumbnails(count: int, seed: int = 0):
+    """Bytes of any kind; every fifth row has none."""
+    rng = np.random.default_rng(seed)
+    return [rng.bytes(int(rng.integers(1, 400))) if row % 5 else None for row in range(count)]
 
 
 def brute_force(features, records, query, k, metric, keep=lambda row, record: True):

@@ -1,0 +1,109 @@
+"""What the routes of one application work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from reid.gallery import Gallery
+
+from .embedding import Embedding
+from .errors import ServiceError
+from .gallery_access import GalleryAccess
+from .metrics import Metrics
+from .schemas import ErrorBody
+from .security import Guard
+from .settings import Settings
+from .uploads import Uploads
+
+__all__ = ["Parts", "refusals", "show_record", "thumbnail_address"]
+
+
+@dataclass
+class Parts:
+    """Those that hold threads or processes are made when the application starts.
+
+    ``fingerprint`` is that of the model behind the embedding, where it is known.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    guard: Guard
+    takes_images: bool
+    started: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def access(self) -> GalleryAccess:
+        found: GalleryAccess = self.started["access"]
+        return found
+
+    @property
+    def uploads(self) -> Uploads:
+        found: Uploads = self.started["uploads"]
+        return found
+
+    @property
+    def embedding(self) -> Embedding:
+        if not self.takes_images:
+            raise ServiceError(
+                501,
+                "no_model",
+                "The service runs without the gallery's model: search by id or by vector.",
+            )
+        found: Embedding = self.started["embedding"]
+        return found
+
+
+def show_record(record: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """A record as clients see it: of ``image`` the last part, for folders tell about the server."""
+    image = record.get("image")
+    if settings.show_paths or not isinstance(image, str):
+        return record
+    return {**record, "image": image.replace("\\", "/").rstrip("/").rpartition("/")[2]}
+
+
+def thumbnail_address(gallery: Gallery, row_id: int) -> str | None:
+    """Where the stored picture of a row is; None where there is none."""
+    try:
+        there = gallery.thumbnail(row_id) is not None
+    except KeyError:  # removed a moment ago
+        return None
+    return f"/api/rows/{row_id}/thumbnail" if there else None
+
+
+_MEANING = {
+    400: "The request is not understood, or the Host is not allowed.",
+    401: "A token is needed, or the one given is not right.",
+    403: "The page that asks may not, or the gallery is served for reading only.",
+    404: "There is no such row, or it has no picture.",
+    405: "The address does not take that method.",
+    408: "The request did not arrive in time.",
+    409: "The image is in the gallery already.",
+    413: "Too many bytes, or too many pixels.",
+    415: "The file is of no accepted format.",
+    422: "A value is not acceptable; the message says which.",
+    429: "Too many requests; see Retry-After.",
+    500: "A fault of the service; its log says more.",
+    501: "The service runs without a model.",
+    503: "Too busy, or the gallery cannot be reached; see Retry-After.",
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of a route's errors: those that every route has, and these."""
+    every = {400, 401, 403, 405, 408, 413, 429, 500, 503}
+    return {
+        status: {
+            "model": ErrorBody,
+            "description": _MEANING[status],
+            **(_RETRY_AFTER if status in (429, 503) else {}),
+        }
+        for status in sorted(every.union(statuses))
+    }
+
+
+_RETRY_AFTER = {
+    "headers": {
+        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+    }
+}

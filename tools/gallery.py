@@ -1,0 +1,392 @@
+#!/usr/bin/env python
+"""Look at a gallery, change it, move it: everything but filling and searching it.
+
+    python tools/gallery.py stats GALLERY                     # rows, cameras, room on disk
+    python tools/gallery.py list GALLERY --where 'camera=2' --limit 20
+    python tools/gallery.py update GALLERY --ids 7 8 --set pid=12 gate=north
+    python tools/gallery.py remove GALLERY --where 'time<43200'
+    python tools/gallery.py compact GALLERY                   # free the room of removed rows
+    python tools/gallery.py verify GALLERY                    # is every byte what was written?
+    python tools/gallery.py repair GALLERY                    # keep what is whole of a damaged one
+    python tools/gallery.py index GALLERY --build HNSW32,Flat --recall 0.99
+    python tools/gallery.py export GALLERY FOLDER --format parquet
+    python tools/gallery.py import FOLDER GALLERY
+    python tools/gallery.py copy GALLERY milvus://localhost:19530/people
+
+GALLERY is a folder, milvus://HOST:PORT/COLLECTION or milvus-lite:FILE.db/COLLECTION. What changes or
+removes rows shows them first and asks; --yes does not ask. Each command has its own --help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.cli import run_tool, tool_parser
+
+if TYPE_CHECKING:
+    from reid.gallery import Gallery
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = tool_parser(__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(
+        name: str,
+        run: Callable[[argparse.Namespace], int | None],
+        text: str,
+        *,
+        gallery: bool = True,
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        if gallery:
+            sub.add_argument("gallery", metavar="GALLERY", help="a folder or address")
+        return sub
+
+    def rows(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--ids", type=int, nargs="+", metavar="N", help="rows by their ids")
+        sub.add_argument(
+            "--where",
+            nargs="+",
+            action="extend",
+            metavar="CONDITION",
+            help="'camera=1,2' 'time>=43200' 'pid=null', or JSON; all are to hold",
+        )
+
+    sub = command("stats", stats, "Say what a gallery holds.")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+    sub = command("list", list_rows, "Show rows.")
+    rows(sub)
+    sub.add_argument("--offset", type=int, default=0, metavar="N", help="rows to skip")
+    sub.add_argument("--limit", type=int, default=20, metavar="N", help="rows to show (default 20)")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+    sub = command("update", update, "Set fields of rows; their vectors stay.")
+    rows(sub)
+    sub.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FIELD=VALUE",
+        help="pid=7 gate=north; null removes a field",
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+
+    sub = command("remove", remove, "Remove rows.")
+    rows(sub)
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+
+    command("compact", compact, "Rewrite a gallery without its removed rows; ids stay.")
+
+    command(
+        "verify", verify, "Read every byte and compare it with its checksum; exit 1 if damaged."
+    )
+
+    sub = command("repair", repair, "Keep what is whole of a damaged gallery.")
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub.add_argument(
+        "--lost",
+        metavar="CSV",
+        help="where to list the images of lost rows (default GALLERY.lost.csv)",
+    )
+
+    sub = command("index", index, "Show, build or drop the approximate index.")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument(
+        "--build",
+        nargs="?",
+        const=True,
+        metavar="FACTORY",
+        help="e.g. HNSW32,Flat or IVF1024,Flat; alone: the gallery's own",
+    )
+    what.add_argument("--drop", action="store_true", help="search exactly again")
+    sub.add_argument(
+        "--recall", type=float, default=0.99, metavar="R", help="to reach (default 0.99)"
+    )
+    sub.add_argument("-k", "--k", type=int, default=10, help="of that recall (default 10)")
+    sub.add_argument(
+        "--queries",
+        metavar="DIR",
+        help="features to measure with (of extract_features.py); by default rows of the gallery",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of the rows to measure with")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+    sub = command("export", export, "Write all rows to files that other programs read.")
+    sub.add_argument("out", metavar="FOLDER", type=Path)
+    sub.add_argument("--format", choices=["parquet", "safetensors"], default="parquet")
+
+    sub = command("import", import_, "Make a gallery of exported files.", gallery=False)
+    sub.add_argument("source", metavar="FOLDER", type=Path)
+    sub.add_argument("gallery", metavar="GALLERY")
+
+    sub = command("copy", copy, "Copy all rows to another gallery, of whatever kind.")
+    sub.add_argument("target", metavar="TARGET")
+
+    return parser.parse_args()
+
+
+def main() -> int | None:
+    args = parse_arguments()
+    return args.run(args)
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+def stats(args: argparse.Namespace) -> None:
+    gallery = opened(args)
+    columns = gallery.columns("pid", "camera", "time")
+    held = {name: [v for v in column if v is not None] for name, column in columns.items()}
+    about = {
+        "location": gallery.location,
+        "rows": len(gallery),
+        "dim": gallery.dim,
+        "metric": gallery.metric,
+        "dtype": gallery.dtype,
+        "index": gallery.index,
+        "model": gallery.model,
+        "fields": list(gallery.fields()),
+        "identities": len(set(held["pid"])),
+        "cameras": {str(camera): n for camera, n in sorted_counts(held["camera"])},
+        "time": first_and_last(held["time"]),
+        **gallery.stats(),
+    }
+    if args.json:
+        print(json.dumps(about, indent=2))
+        return
+    print_pairs([(name, as_words(name, value)) for name, value in about.items()])
+
+
+def list_rows(args: argparse.Namespace) -> None:
+    gallery = opened(args)
+    ids = chosen_rows(args, gallery, all_by_default=True)
+    page = ids[args.offset : args.offset + args.limit]
+    if args.json:
+        records = gallery.records
+        shown = [{"id": row_id, "record": records[row_id]} for row_id in page]
+        print(json.dumps({"total": len(ids), "offset": args.offset, "rows": shown}, indent=2))
+        return
+    print_rows(gallery, page)
+    end = args.offset + len(page)
+    if not page:
+        print(f"no rows from {args.offset:,} on: {len(ids):,} in all")
+    elif len(page) < len(ids):
+        more = f"; the next: --offset {end}" if end < len(ids) else ""
+        print(f"rows {args.offset + 1:,} to {end:,} of {len(ids):,}{more}")
+
+
+def verify(args: argparse.Namespace) -> int:
+    from reid.gallery import DamagedGalleryError
+
+    try:
+        gallery = opened(args)
+        gallery.verify()
+    except DamagedGalleryError as error:
+        print(error)
+        print(f"next: python tools/gallery.py repair {args.gallery}")
+        return 1
+    print(f"{args.gallery}: all {len(gallery):,} rows are as they were written")
+    return 0
+
+
+# -- changing -------------------------------------------------------------------------------------
+
+
+def update(args: argparse.Namespace) -> None:
+    from reid.gallery.where_text import parse_fields
+
+    gallery = opened(args)
+    changes = parse_fields(args.set, known_values(gallery))
+    ids = chosen_rows(args, gallery)
+    what = ", ".join(f"{name}={json.dumps(value)}" for name, value in changes.items())
+    if confirmed(args, gallery, ids, f"set {what} in"):
+        gallery.update(dict.fromkeys(ids, changes))
+        print(f"{what} in {counted_rows(len(ids))}")
+
+
+def remove(args: argparse.Namespace) -> None:
+    gallery = opened(args)
+    ids = chosen_rows(args, gallery)
+    if confirmed(args, gallery, ids, "remove"):
+        gallery.remove(ids)
+        print(f"removed {counted_rows(len(ids))}; {len(gallery):,} are left")
+        print(f"next: python tools/gallery.py compact {args.gallery}    # frees their room on disk")
+
+
+def compact(args: argparse.Namespace) -> None:
+    gallery = opened(args)
+    before = gallery.stats()
+    gallery.compact()
+    after = gallery.stats()
+    print(f"{args.gallery}: {counted_rows(len(gallery))}{freed(before, after)}")
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def opened(args: argparse.Namespace) -> Gallery:
+    from reid.gallery import Gallery
+
+    return Gallery.open(args.gallery)
+
+
+def known_values(gallery: Gallery) -> Callable[[str], list[Any]]:
+    return lambda field: gallery.columns(field)[field]
+
+
+def chosen_rows(
+    args: argparse.Namespace, gallery: Gallery, *, all_by_default: bool = False
+) -> list[int]:
+    """The ids that --ids and --where name."""
+    from reid.gallery.where import KNOWN_FIELDS, make_filter, unknown_field
+    from reid.gallery.where_text import parse_where
+
+    if args.ids is None and args.where is None and not all_by_default:
+        raise ValueError("which rows? Give --ids N ... or --where CONDITION ... ('pid=7', ...)")
+    ids = list(gallery.records)
+    if args.where is not None:
+        known = known_values(gallery)
+        rows = make_filter(parse_where(args.where, known), None, None, 0)
+        for name in rows.fields:
+            if ids and name not in (*KNOWN_FIELDS, *gallery.fields()):
+                raise unknown_field(name, gallery.fields())
+        columns = gallery.columns(*rows.fields)
+        keep = [True] * len(ids)
+        for condition in rows.conditions:
+            for row, value in enumerate(columns[condition.field]):
+                keep[row] = keep[row] and condition.holds({condition.field: value})
+        ids = [row_id for row_id, kept in zip(ids, keep, strict=True) if kept]
+    if args.ids is not None:
+        there = set(ids)
+        absent = [row_id for row_id in dict.fromkeys(args.ids) if row_id not in there]
+        if absent and args.where is None:
+            from engine.wording import some
+
+            raise ValueError(f"--ids: not in the gallery: {some(map(str, absent))}")
+        ids = [row_id for row_id in dict.fromkeys(args.ids) if row_id in there]
+    return ids
+
+
+def confirmed(args: argparse.Namespace, gallery: Gallery, ids: Sequence[int], what: str) -> bool:
+    """Show the rows that a change is about, and ask; False where there is nothing to do."""
+    if not ids:
+        print("no rows are so: nothing to do")
+        return False
+    print_rows(gallery, ids[:10])
+    if len(ids) > 10:
+        print(f"and {len(ids) - 10:,} more")
+    return agreed(args, f"{what} {counted_rows(len(ids))} of {len(gallery):,}")
+
+
+def agreed(args: argparse.Namespace, question: str) -> bool:
+    """What the person says; --yes says it beforehand."""
+    if args.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ValueError(f"{question}: nobody is there to be asked; say --yes. Nothing was changed")
+    print(f"{question}? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    raise ValueError("nothing was changed")
+
+
+def print_rows(gallery: Gallery, ids: Sequence[int]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not ids:
+        return
+    held = gallery.records
+    records = [held[row_id] for row_id in ids]
+    order = {name: place for place, name in enumerate(("pid", "camera", "time"))}
+    names = {name for record in records for name in record}
+    fields = sorted(names, key=lambda name: (order.get(name, 9), name == "image", name))
+    table = Table()
+    for name in ("id", *fields):
+        table.add_column(
+            Text(name), justify="left" if name == "image" else "right", overflow="fold"
+        )
+    for row_id, record in zip(ids, records, strict=True):
+        table.add_row(str(row_id), *(Text(cell(record.get(name))) for name in fields))
+    Console().print(table)
+
+
+def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, text in pairs:
+        table.add_row(name.replace("_", " "), Text(text))
+    Console().print(table)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.removeprefix(f"{Path.cwd()}/")
+    return json.dumps(value)
+
+
+def sorted_counts(values: Sequence[Any]) -> list[tuple[Any, int]]:
+    """Values with their numbers of rows, in their own order: numbers first, then texts."""
+    return sorted(Counter(values).items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))
+
+
+def first_and_last(times: Sequence[Any]) -> dict[str, Any] | None:
+    numbers = [time for time in times if not isinstance(time, str)]
+    ordered = numbers or times  # numbers and texts have no common order
+    return {"first": min(ordered), "last": max(ordered)} if ordered else None
+
+
+def as_words(name: str, value: Any) -> str:
+    if value is None:
+        return "unknown" if name == "model" else "none"
+    if name == "cameras":
+        few = list(value.items())[:20]
+        more = f", and {len(value) - 20:,} more" if len(value) > 20 else ""
+        return ", ".join(f"{camera} ({n:,} rows)" for camera, n in few) + more or "none"
+    if name == "time":
+        return f"{value['first']} to {value['last']}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return as_bytes(value) if "bytes" in name else f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def as_bytes(size: int) -> str:
+    amount = float(size)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
+
+
+def counted_rows(rows: int) -> str:
+    from engine.wording import counted
+
+    return counted(rows, "row")
+
+
+if __name__ == "__main__":
+    run_tool(main)
