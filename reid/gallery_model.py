@@ -87,8 +87,8 @@ def find_gallery_model(
     found = GalleryModel(config or stored.config, weights or stored.weights)
     if found.config is None or found.weights is None:
         raise ValueError(
-            f"nothing says which model filled {gallery.location} (a build that is not finished does "
-            "not): give its config and checkpoint, --config FILE --checkpoint FILE, or the file "
+            f"nothing says which model filled {gallery.location} (a build that is not finished "
+            "does not): give its config and checkpoint, --config FILE --checkpoint FILE, or the file "
             "that tools/build_gallery.py wrote, --model-file FILE"
         )
     for path, option in ((found.config, "--config"), (found.weights, "--checkpoint")):

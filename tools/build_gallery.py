@@ -18,6 +18,7 @@ first. With --index search becomes approximate, and faster; how much it finds is
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -134,11 +135,16 @@ def main() -> int:
             add_features(args.features, adding, known, count)
         else:
             add_images(args, items, extractor, adding, known, count)
-    except KeyboardInterrupt:
         adding.commit()
-        print(f"\n{len(gallery):,} rows are in {args.gallery}; the same command goes on from there")
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            adding.commit()
+        if len(gallery):
+            print(
+                f"\n{len(gallery):,} rows are in {args.gallery}; the same command goes on there",
+                file=sys.stderr,
+            )
         raise
-    adding.commit()
     report(count, args, gallery)
     if count.failed and len(count.failed) == total:
         raise ValueError(f"not one of {total:,} images can be read: nothing was added")
@@ -162,6 +168,8 @@ def main() -> int:
 def open_gallery(args: argparse.Namespace, dim: int, model: str) -> Gallery:
     """The gallery, made if it is not there; refused at once where it does not fit."""
     from reid.gallery import Gallery
+    from reid.gallery.address import is_address
+    from reid.gallery.factories import check_factory
 
     dtype = "float16" if args.float16 else "float32"
     try:
@@ -184,6 +192,8 @@ def open_gallery(args: argparse.Namespace, dim: int, model: str) -> Gallery:
                 f"{option}: the gallery {args.gallery} is there already, with {has}; build another "
                 "one, or leave the option out"
             )
+    if args.index and not is_address(args.gallery):  # not only after hours of embedding
+        check_factory(args.index, dim, gallery.metric)
     return gallery
 
 
@@ -343,12 +353,15 @@ def list_sources(args: argparse.Namespace) -> list[Item]:
 
 def build_index(gallery: Gallery, factory: str, recall: float | None) -> None:
     """Make the approximate index and show what it was measured to find."""
-    from reid.gallery_index import index_lines, stage_bars
+    from reid.gallery_report import stage_bars, what_to_try
 
     with stage_bars() as progress:
         report = gallery.build_index(
             factory, recall=0.99 if recall is None else recall, progress=progress
         )
+    print(report or "search is exact")  # of 'Flat' there is nothing to report
+    if report and not report.reached:
+        print(what_to_try(report))
 
 
 # -- what is said ---------------------------------------------------------------------------------
@@ -385,13 +398,10 @@ def report(count: Counts, args: argparse.Namespace, gallery: Gallery) -> None:
         write_failed(file, count.failed)
         for name, reason in count.failed[:5]:
             print(f"  {name}: {reason}")
-        more = (
-            f"; the first 5 stand above, all in {file}"
-            if len(count.failed) > 5
-            else f"; see {file}"
-        )
+        all_of_them = "all stand in" if len(count.failed) > 5 else "see"
         print(
-            f"warning: {counted(len(count.failed), 'image')} could not be read and have no row{more}"
+            f"warning: {counted(len(count.failed), 'image')} could not be read and have no row; "
+            f"{all_of_them} {file}"
         )
     print(
         f"{args.gallery}: {counted(len(gallery), 'row')} of dimension {gallery.dim}, "

@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from reid.gallery import Gallery, Hit, SearchResult
+    from reid.gallery_report import Folder
     from reid.threshold import Threshold
 
 
@@ -165,16 +166,7 @@ def main() -> None:
     else:
         print_tables(gallery, queries, result, threshold)
     if args.picture:
-        from reid.visualization import ranked_list_figure
-
-        picture = ranked_list_figure(
-            [query.record for query in queries],
-            result,
-            args.picture,
-            top_k=max(1, max(map(len, result))),
-            title=f"{Path(args.gallery).name}: {len(gallery):,} images, {gallery.metric} similarity",
-            threshold=None if threshold is None else threshold.value,
-        )
+        picture = draw(args, gallery, queries, result, threshold)
         print(f"picture: {picture}", file=sys.stderr if args.json or args.csv else sys.stdout)
 
 
@@ -182,7 +174,10 @@ def main() -> None:
 
 
 class Columns:
-    """Single fields of all rows, each read once and only if something asks for it."""
+    """Single fields of all rows, each read once and only if something asks for it.
+
+    Image, identity and camera, which most searches need, are read together.
+    """
 
     def __init__(self, gallery: Gallery) -> None:
         self._gallery = gallery
@@ -190,7 +185,8 @@ class Columns:
 
     def __call__(self, name: str) -> list[Any]:
         if name not in self._read:
-            self._read |= self._gallery.columns(name)
+            together = ("image", "pid", "camera")
+            self._read |= self._gallery.columns(*(together if name in together else (name,)))
         return self._read[name]
 
     def as_held(self, name: str, text: str) -> Any:
@@ -394,48 +390,63 @@ def print_tables(
     from rich.table import Table
     from rich.text import Text
 
+    from reid.gallery_report import Folder
     from reid.threshold import percent
 
     console = Console()
+
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
     rows = len(gallery)
-    for number, (query, hits) in enumerate(zip(queries, result, strict=True)):
-        allowed = int(result.allowed[number])
-        of = f"{allowed:,} rows" + (f" that the filters leave, of {rows:,}" * (allowed < rows))
-        table = Table(
-            title=Text(f"{query_name(query)}: {len(hits):,} of {of}"), title_justify="left"
+    folder = Folder(hit.record.get("image") for hits in result for hit in hits)
+    for query, hits, allowed in zip(queries, result, result.allowed.tolist(), strict=True):
+        filtered = allowed < rows - len(query.ids)
+        of = (
+            f"{allowed:,} rows that the filters leave, of {rows:,}"
+            if filtered
+            else (f"{allowed:,} {'other ' * bool(query.ids)}rows")
         )
-        extra = [
-            n for n in ("reranked", "time") if any(value_of(hit, n) is not None for hit in hits)
-        ]
-        names = ["rank", "score", "pid", "camera", *extra, "id", "image"]
-        for name in names:
-            table.add_column(name, justify="left" if name == "image" else "right", overflow="fold")
-        for rank, hit in enumerate(hits, 1):
-            cells = [str(rank), f"{hit.score:.3f}"]
-            cells += [text_of(hit, name) for name in names[2:]]
-            right = "pid" in query.record and hit.record.get("pid") == query.record["pid"]
-            style = "green" if right else ""
-            if threshold is not None and hit.score < threshold.value:
-                style = f"dim {style}"
-            table.add_row(*map(Text, cells), style=style)
-        console.print(table if hits else Text(f"{query_name(query)}: no hits among {of}"))
+        if not hits:
+            say(f"{query_name(query)}: no hits among {of}")
+        else:
+            say(f"{query_name(query)}: {len(hits):,} of {of}")
+            extra = [
+                n for n in ("reranked", "time") if any(value_of(h, n) is not None for h in hits)
+            ]
+            names = ["rank", "score", "pid", "camera", *extra, "id", "image"]
+            table = Table()
+            for name in names:
+                how: Any = "left" if name == "image" else "right"
+                table.add_column(name, justify=how, overflow="fold")
+            for rank, hit in enumerate(hits, 1):
+                cells = [str(rank), f"{hit.score:.3f}"]
+                cells += [text_of(hit, name, folder) for name in names[2:]]
+                right = "pid" in query.record and hit.record.get("pid") == query.record["pid"]
+                style = "green" if right else ""
+                if threshold is not None and hit.score < threshold.value:
+                    style = f"dim {style}"
+                table.add_row(*map(Text, cells), style=style)
+            console.print(table)
         if threshold is not None:
             known = sum(hit.score >= threshold.value for hit in hits)
-            console.print(
+            say(
                 f"{known} of {len(hits)} reach the threshold {threshold.value:.3f}"
                 if known
                 else f"nobody that the gallery knows: no hit reaches the threshold "
                 f"{threshold.value:.3f}"
             )
     for note in result.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     if threshold is not None and threshold.far is not None:
-        print(
+        say(
             f"the threshold takes {percent(threshold.far)} of pairs of two identities for one "
             f"({threshold.measured}); a query meets {rows:,} rows"
         )
     meaning = {"cosine": "cosine similarity", "euclidean": "minus the Euclidean distance"}
-    print(f"score: {meaning[gallery.metric]}, higher is more alike")
+    say(f"score: {meaning[gallery.metric]}, higher is more alike")
+    if folder.line:
+        say(folder.line)
 
 
 def print_json(
@@ -523,6 +534,44 @@ def print_csv(queries: Sequence[Query], result: SearchResult, threshold: Thresho
             )
 
 
+def draw(
+    args: argparse.Namespace,
+    gallery: Gallery,
+    queries: Sequence[Query],
+    result: SearchResult,
+    threshold: Threshold | None,
+) -> Path:
+    """The ranked lists as a picture; the gallery's own small pictures stand for images now gone."""
+    import tempfile
+    from dataclasses import replace
+
+    from reid.visualization import ranked_list_figure
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def image(record: dict[str, Any], row_id: int) -> dict[str, Any]:
+            if Path(str(record.get("image", ""))).is_file():
+                return record
+            thumbnail = gallery.thumbnail(row_id)
+            if thumbnail is None:
+                return record
+            kept = Path(folder) / f"{row_id}.jpg"
+            kept.write_bytes(thumbnail)
+            return {**record, "image": str(kept)}
+
+        return ranked_list_figure(
+            [
+                image(query.record, *query.ids[:1]) if query.ids else query.record
+                for query in queries
+            ],
+            [[replace(hit, record=image(hit.record, hit.id)) for hit in hits] for hits in result],
+            args.picture,
+            top_k=max(1, *map(len, result)),
+            title=f"{Path(args.gallery).name}: {len(gallery):,} rows, {gallery.metric} similarity",
+            threshold=None if threshold is None else threshold.value,
+        )
+
+
 def query_name(query: Query) -> str:
     image = short(query.record["image"])
     if query.ids:
@@ -535,12 +584,12 @@ def value_of(hit: Hit, name: str) -> Any:
     return getattr(hit, name) if name in ("id", "reranked") else hit.record.get(name)
 
 
-def text_of(hit: Hit, name: str) -> str:
+def text_of(hit: Hit, name: str, folder: Folder) -> str:
     value = value_of(hit, name)
     if value is None:
         return ""
     if name == "image":
-        return short(value)
+        return folder.short(value)
     return f"{value:.3f}" if name == "reranked" else str(value)
 
 

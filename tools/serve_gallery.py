@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.cli import run_tool, tool_parser
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def parse_arguments() -> argparse.Namespace:
     parser = tool_parser(__doc__)
-    parser.add_argument("gallery", metavar="GALLERY")
+    parser.add_argument("gallery", metavar="GALLERY", help="folder or address of the gallery")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
     parser.add_argument("--token-file", metavar="FILE", help="holds the token, and nothing else")
@@ -62,6 +62,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--config", help="where the gallery's own config has moved to")
     parser.add_argument("--checkpoint", help="where the gallery's own weights have moved to")
+    parser.add_argument(
+        "--model-file", help="the file with config and checkpoint, where the gallery is no folder"
+    )
     parser.add_argument("--device", help="cpu, cuda, ...; by default CUDA where there is one")
     return parser.parse_args()
 
@@ -94,7 +97,7 @@ def main() -> None:
         read_needs_token=not local,
         writable=not args.read_only,
         show_paths=args.show_paths,
-        threshold=find_threshold(args.threshold, extractor),
+        threshold=find_threshold(args.threshold, gallery, extractor),
         allowed_hosts=(
             *LOOPBACK_HOSTS,
             *([] if local else own_names(args.host)),
@@ -145,41 +148,32 @@ def find_token(file: str | None) -> tuple[str, bool]:
 
 def find_extractor(args: argparse.Namespace, gallery: Gallery) -> FeatureExtractor | None:
     """The model that filled the gallery; None where nobody says which that is."""
-    import json
+    from reid.gallery_model import find_gallery_model, gallery_extractor, gallery_model_file
 
-    own = Path(args.gallery) / "extractor.json"
-    stored = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
-    config, weights = args.config or stored.get("config"), args.checkpoint or stored.get("weights")
-    if not config or not weights:
-        if args.config or args.checkpoint:
-            raise ValueError("--config and --checkpoint go together")
+    file = gallery_model_file(gallery.location)
+    given = args.config or args.checkpoint or args.model_file
+    if not given and (file is None or not file.is_file()):
         return None
-    from reid.inference import FeatureExtractor
-
-    extractor = FeatureExtractor(config, weights, args.device, threshold=False)
-    if gallery.model is not None and extractor.fingerprint != gallery.model:
-        raise ValueError(
-            f"the gallery holds features of the model {gallery.model}, but {weights} with {config} "
-            f"is {extractor.fingerprint}: it was changed, or is another one. Give the gallery's own "
-            "with --config and --checkpoint, or build the gallery anew with tools/build_gallery.py"
-        )
-    return extractor
+    model = find_gallery_model(
+        gallery, config=args.config, weights=args.checkpoint, model_file=args.model_file
+    )
+    return gallery_extractor(gallery, model, args.device)
 
 
-def find_threshold(given: str | None, extractor: FeatureExtractor | None) -> Threshold | None:
-    """What was given, or else what is stored beside the model's weights."""
-    from reid.threshold import Threshold, as_threshold, parse_threshold, threshold_path
+def find_threshold(
+    given: str | None, gallery: Gallery, extractor: FeatureExtractor | None
+) -> Threshold | None:
+    """What was given, or else what is stored beside the model's weights, if anything is."""
+    from reid.gallery_model import GalleryModel, gallery_threshold
+    from reid.threshold import parse_threshold, threshold_path
 
-    source: Any = parse_threshold(given)
-    if source is None:
-        if extractor is None or extractor.weights is None:
-            return None
-        source = threshold_path(extractor.weights)
-        if not source.is_file():
-            return None
-        return extractor.checked(Threshold.read(source), source)
-    threshold = as_threshold(source)
-    return threshold if extractor is None else extractor.checked(threshold, source)
+    if given is not None:
+        return gallery_threshold(gallery, parse_threshold(given), None)
+    if extractor is None or extractor.weights is None:
+        return None
+    if not threshold_path(extractor.weights).is_file():
+        return None
+    return gallery_threshold(gallery, True, GalleryModel(None, str(extractor.weights)))
 
 
 def own_names(host: str) -> list[str]:

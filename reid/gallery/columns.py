@@ -87,8 +87,8 @@ class Column:
         if self.array.type == pa.large_string() and not self.is_json:
             mask = _text_mask(distinct, condition)
         else:
-            values = self._decode(distinct.to_pylist())
-            mask = np.array([condition.holds({condition.field: v}) for v in values], dtype=np.bool_)
+            decoded = self._decode(distinct.to_pylist())
+            mask = np.array([condition.holds({condition.field: v}) for v in decoded], np.bool_)
         return np.append(mask, null)[codes]
 
     @cached_property
@@ -251,7 +251,7 @@ def _number_mask(values: NDArray[Any], condition: Condition) -> NDArray[np.bool_
     edge = (_whole_edge if whole else _float_edge)(bound, below, condition.operator)
     if edge is None:  # no number of this type can be on the near side of the bound
         return np.zeros(len(values), np.bool_)
-    return values <= edge if below else values >= edge  # type: ignore[no-any-return]
+    return values <= edge if below else values >= edge
 
 
 def _exactly(value: Any, whole: bool) -> Any:
@@ -296,7 +296,7 @@ def _text_mask(values: pa.Array, condition: Condition) -> NDArray[np.bool_]:
     wanted = [v.encode("utf-8", "surrogatepass") for v in condition.values if isinstance(v, str)]
     if condition.operator in ("in", "nin"):
         found = pc.is_in(texts, value_set=pa.array(wanted, pa.large_binary()))
-        mask = found.to_numpy(zero_copy_only=False)
+        mask: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
         return mask if condition.operator == "in" else ~mask
     if not wanted:
         return np.zeros(len(values), np.bool_)

@@ -20,10 +20,6 @@ class FileSum:
     bytes: int
     sha256: str
 
-    @classmethod
-    def of(cls, data: "bytes | memoryview") -> "FileSum":
-        return cls(len(data), hashlib.sha256(data).hexdigest())
-
 
 class HashingWriter:
     """Binary file that counts and hashes what passes through, so that a write is one pass."""
@@ -82,6 +78,11 @@ def make_directory(path: Path) -> None:
             with suppress(OSError):
                 folder.rmdir()
             raise
+
+
+def sum_bytes(data: bytes | memoryview) -> FileSum:
+    """Size and sha256 of bytes in memory."""
+    return FileSum(len(data), hashlib.sha256(data).hexdigest())
 
 
 def sync_file(path: Path) -> None:

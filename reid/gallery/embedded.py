@@ -16,7 +16,7 @@ import errno
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid.gallery.approximate import ApproximateIndex, IndexReport, check_factory
 from reid.gallery.columns import RecordColumns
 from reid.gallery.errors import DamagedGalleryError, UndecidedWriteError
 from reid.gallery.inspection import inspect
-from reid.gallery.manifest import Manifest, Segment
+from reid.gallery.manifest import BuiltIndex, Manifest, Segment
 from reid.gallery.merging import merge_start
 from reid.gallery.repair import RepairReport, repair
 from reid.gallery.scan import scan, scan_range
@@ -52,6 +53,7 @@ SEGMENT_ROWS = 1 << 18  # at most, so that a change of records rewrites few
 _MERGED_ROWS = 1 << 16
 _MERGED_BYTES = 64 << 20
 _RELOAD_ATTEMPTS = 5
+_BUILD_ATTEMPTS = 3
 _SHOWN_CAMERAS = 1000
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space"),
@@ -271,7 +273,68 @@ class EmbeddedStore:
                 built=None,
             )
             self._commit(snapshot, new)
-            self._storage.clean(new)
+        if (built := manifest.built) is not None and new.live_rows:
+            try:
+                self.build_index(built.factory, recall=built.recall, k=built.k, seed=built.seed)
+            except ValueError as error:  # typically too few rows are left to train it
+                logger.warning("the index was not built again, search is exact: %s", error)
+
+    def build_index(
+        self,
+        factory: str | None = None,
+        *,
+        recall: float = 0.99,
+        k: int = 10,
+        queries: NDArray[np.float32] | None = None,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> IndexReport | None:
+        """See :meth:`reid.gallery.Gallery.build_index`; ``'Flat'`` drops the index there is.
+
+        It is built over the rows of now while others may read and write: rows added since are
+        scanned beside it. Where a :meth:`compact` came between, it is built again.
+        """
+        for _ in range(_BUILD_ATTEMPTS):
+            self.refresh()
+            snapshot = self._snapshot
+            manifest = snapshot.manifest
+            wanted = manifest.index if factory is None else factory
+            if wanted == "Flat":
+                self._drop_index(factory)
+                return None
+            _check_index(wanted, manifest.dim, manifest.metric)
+            index = ApproximateIndex.build(
+                snapshot.vectors,
+                wanted,
+                manifest.metric,
+                live=snapshot.table.live,
+                recall=recall,
+                k=k,
+                queries=queries,
+                seed=seed,
+                progress=progress,
+            )
+            with self._writing() as now:
+                if now.manifest.numbering != manifest.numbering:
+                    continue
+                generation = now.manifest.generation + 1
+                folder, files = self._storage.adopt_index(generation, index.write)
+                built = BuiltIndex(folder, index.rows, wanted, recall, k, seed, files)
+                self._commit(now, successor(now.manifest, index=wanted, built=built))
+            return index.report
+        raise RuntimeError(
+            f"The gallery {self._storage.root} was compacted {_BUILD_ATTEMPTS} times while its "
+            "index was built. Build it when nothing else compacts it."
+        )
+
+    def _drop_index(self, factory: str | None) -> None:
+        if factory is None:
+            raise ValueError(
+                "This gallery's index is 'Flat': its search is exact and needs no index. To make "
+                "one, name it: build_index('IVF1024,Flat')."
+            )
+        with self._writing() as snapshot:
+            self._commit(snapshot, successor(snapshot.manifest, index="Flat", built=None))
 
     @classmethod
     def repair(cls, path: str | os.PathLike[str], *, lock_timeout: float = 10.0) -> RepairReport:
@@ -284,8 +347,15 @@ class EmbeddedStore:
         snapshot = self._snapshot
         metric = snapshot.manifest.metric
 
+        index = None if exact else snapshot.index
+
         def ask(asked: NDArray[np.float32], more: int, mask: Mask) -> Any:
-            return *scan(snapshot.vectors, asked, k + more, metric, mask), None
+            if index is None:
+                return *scan(snapshot.vectors, asked, k + more, metric, mask), None
+            numbers, scores, all_seen = index.search(
+                snapshot.vectors, asked, k + more, metric, mask
+            )
+            return numbers, scores, None if all_seen else index.recall_at(k + more)
 
         return search(snapshot, queries, rows, k, ask)
 
@@ -332,8 +402,12 @@ class EmbeddedStore:
         return snapshot
 
     def _index_stats(self, snapshot: Snapshot) -> dict[str, Any]:
-        manifest = snapshot.manifest
-        return {"wanted": manifest.index, "built": None}
+        index, built = snapshot.index, snapshot.manifest.built
+        state: dict[str, Any] = {"factory": snapshot.manifest.index, "built": index is not None}
+        if index is not None and built is not None:
+            state |= {"rows": index.rows, "k": built.k, "recall": index.recall}
+            state["setting"] = index.setting
+        return state
 
     def _read_manifest(self) -> Manifest:
         try:
@@ -371,7 +445,7 @@ class EmbeddedStore:
                     self._follow(self._read_manifest())
                     snapshot = self._snapshot
                 self._storage.make_folders()  # an empty folder is lost by some ways of copying
-                if self._storage.back_up(snapshot.manifest):
+                if self._storage.back_up():
                     self._storage.clean(snapshot.manifest)
                 yield snapshot
 
@@ -497,8 +571,6 @@ def _refuse_occupied(storage: GalleryStorage) -> None:
 
 def _check_index(index: str, dim: int, metric: str) -> None:
     if index != "Flat":
-        from reid.gallery.approximate import check_factory
-
         check_factory(index, dim, metric)
 
 

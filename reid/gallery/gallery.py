@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from reid.gallery.hits import Hit, SearchResult
 from reid.gallery.records import check_changes, check_records
 from reid.gallery.store import DTYPES, METRICS, Found, Rows, Store
 from reid.gallery.where import Record, RowFilter, Where, as_id, make_filter, value_key
+
+if TYPE_CHECKING:
+    from reid.gallery.repair import RepairReport
 
 _POOLS = ("mean", "best")
 _GROUPED_FIRST = 4  # rows asked for at first for each group
@@ -340,9 +343,27 @@ class Gallery:
         """Read everything and compare it with its checksums.
 
         Raises:
-            DamagedGalleryError: naming all that is damaged, and whether it can be repaired.
+            DamagedGalleryError: naming all that is damaged; :meth:`repair` saves what can be saved.
         """
         self._store.verify()
+
+    @classmethod
+    def repair(cls, path: str | os.PathLike[str], *, lock_timeout: float = 10.0) -> "RepairReport":
+        """Put right a damaged gallery in a folder, also one that does not open.
+
+        Rows that fit their checksums are kept, damaged files are set aside in ``damaged/`` and
+        nothing is deleted; the report says what was damaged, what was saved, and which rows are
+        lost, with their images where these are known, so that they can be embedded again.
+
+        Raises:
+            FileNotFoundError: there is no gallery. DamagedGalleryError: not even its manifest, nor
+            the twin of that, can be read. ValueError: an address of a server.
+        """
+        if is_address(path):
+            raise ValueError(f"{path} is kept by a server, which does its own repairs.")
+        from reid.gallery.embedded import EmbeddedStore
+
+        return EmbeddedStore.repair(path, lock_timeout=lock_timeout)
 
     def refresh(self) -> bool:
         """See what other processes have written since; returns whether anything changed."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.atomic import sync_directory, write_json
 from reid.gallery.durable import make_directory, sync_file
-from reid.gallery.errors import DamagedGalleryError
+from reid.gallery.errors import DamagedGalleryError, OtherVersionError
 from reid.gallery.inspection import GalleryState, SavedRows, SegmentState, inspect
 from reid.gallery.manifest import Manifest, Segment, decode
 from reid.gallery.segment import read_records
@@ -81,7 +81,8 @@ def repair(path: str | os.PathLike[str], *, lock_timeout: float = 10.0) -> Repai
 
     Raises:
         FileNotFoundError: there is no gallery.
-        DamagedGalleryError: the manifest and its twin are both damaged, or of another version.
+        DamagedGalleryError: the manifest and its twin are both damaged.
+        OtherVersionError: the gallery is of a format that this program does not read.
         GalleryLockedError: a writer holds the gallery.
         OSError: the disk refused; the gallery is what it was.
     """
@@ -109,12 +110,7 @@ def _repair(storage: GalleryStorage) -> RepairReport:
         damage,
         new.live_rows,
         lost,
-        tuple(
-            row_id
-            for segment in state.segments
-            if segment.columns is not None
-            for row_id in segment.columns.ids[segment.lost_pictures].tolist()
-        ),
+        _without_thumbnail(state),
         tuple(notes),
         tuple(sorted(path.relative_to(storage.root).as_posix() for path in aside)),
     )
@@ -129,11 +125,17 @@ def _manifest(storage: GalleryStorage) -> tuple[Manifest, tuple[str, ...]]:
     """The manifest or, where that is damaged, its twin, and what is wrong."""
     try:
         return storage.read_manifest(), ()
+    except OtherVersionError:
+        raise
     except DamagedGalleryError as error:
         try:
             twin = decode(storage.backup_path.read_bytes(), storage.backup_path)
         except (OSError, DamagedGalleryError):
-            raise error from None
+            raise DamagedGalleryError(
+                f"The gallery {storage.root} cannot be repaired: {storage.manifest_path.name} and "
+                f"its twin {storage.backup_path.name} are both damaged. Restore one of them from a "
+                "copy, or build the gallery anew."
+            ) from error
         missing = not storage.manifest_path.exists()
         fault = "missing" if missing else "not a whole manifest"
         return twin, (f"{storage.manifest_path.name}: {fault}",)
@@ -202,6 +204,17 @@ def _lost(state: GalleryState, notes: list[str]) -> tuple[LostRow, ...]:
     if lost:
         notes.append("Embed the images of the lost rows again, and add them: they get new ids.")
     return tuple(lost)
+
+
+def _without_thumbnail(state: GalleryState) -> tuple[int, ...]:
+    found = [np.empty(0, np.int64)]
+    for segment in state.segments:
+        if segment.columns is not None:
+            lost = np.setdiff1d(segment.lost_pictures, segment.lost)
+            found.append(segment.columns.ids[lost])
+    ids = np.concatenate(found)
+    tombstones = NO_RANGES if state.tombstones is None else state.tombstones
+    return tuple(ids[live_mask(ids, tombstones)].tolist())
 
 
 def _rewritten(

@@ -76,7 +76,9 @@ def _search(
 ) -> Found:
     if (fast := scan_cpu.kernels()) is not None:
         return fast.search(stored, queries, metric, keep, k, lowest)
-    return scan_torch.search(stored, queries, metric, keep, k, lowest)
+    kept = len(stored) if keep is None else int(np.count_nonzero(keep))
+    places = None if lowest > -np.inf and k == kept else k  # None: no table of k places
+    return scan_torch.search(stored, queries, metric, keep, places, lowest)
 
 
 def _checked(

@@ -63,6 +63,14 @@ class Best:
         order = order.gather(1, by_score)[:, :k]
         self.rows[met], self.scores[met] = both_rows.gather(1, order), both_scores.gather(1, order)
 
+    def found(self) -> Found:
+        sizes = (self.rows >= 0).sum(1).tolist()
+        rows, scores = self.rows.cpu().numpy(), self.scores.cpu().numpy()
+        return (
+            [row[:size] for row, size in zip(rows, sizes, strict=True)],
+            [row[:size] for row, size in zip(scores, sizes, strict=True)],
+        )
+
 
 def _order(queries: Tensor, rows: Tensor, scores: Tensor) -> Tensor:
     """By query, then the best first, then by row."""
@@ -81,15 +89,15 @@ def search(
     device: str = "cpu",
 ) -> Found:
     """By query the k best rows that score at least ``lowest``, and their scores."""
-    found: Found = ([], [])
+    rows: list[NDArray[np.int64]] = []
+    scores: list[NDArray[np.float64]] = []
     with precise(torch.device(device)):
         for start in range(0, len(queries), _QUERIES):
             block = torch.from_numpy(queries[start : start + _QUERIES]).to(device)
-            for all_found, part in zip(
-                found, _search(segments, block, metric, keep, k, lowest), strict=True
-            ):
-                all_found.extend(part)  # type: ignore[arg-type]
-    return found
+            found = _search(segments, block, metric, keep, k, lowest)
+            rows += found[0]
+            scores += found[1]
+    return rows, scores
 
 
 def _search(
@@ -124,10 +132,7 @@ def _search(
             elif len(judged[0]):
                 best.merge(*judged)
     if best is not None:
-        sizes = (best.rows >= 0).sum(1).tolist()
-        rows, scores = best.rows.cpu().numpy(), best.scores.cpu().numpy()
-        held = list(zip(rows, scores, sizes, strict=True))
-        return [row[:size] for row, _, size in held], [score[:size] for _, score, size in held]
+        return best.found()
     return _split(pairs, len(queries))
 
 

@@ -80,8 +80,13 @@ def exact_scores(queries: Tensor, vectors: Tensor, metric: str) -> Tensor:
     while width > 1:
         width //= 2
         terms = terms[:, :width] + terms[:, width:]
-    scores = terms[:, 0] if metric == "cosine" else -terms[:, 0].sqrt()
+    scores = terms[:, 0] if metric == "cosine" else -_root(terms[:, 0])
     return torch.nan_to_num(scores, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
+def _root(squares: Tensor) -> Tensor:
+    """Square roots, rounded correctly: on a CPU torch may ask a library that rounds otherwise."""
+    return squares.sqrt() if squares.is_cuda else torch.from_numpy(np.sqrt(squares.numpy()))
 
 
 def score_rows(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.gallery.columns import RecordColumns, decode_parquet, encode_parquet
-from reid.gallery.durable import FileSum, HashingWriter, replacing
+from reid.gallery.durable import FileSum, HashingWriter, replacing, sum_bytes
 from reid.gallery.errors import DamagedGalleryError
 from reid.gallery.manifest import DataFile, Segment
 
@@ -143,7 +143,7 @@ def checksums(vectors: NDArray[Any]) -> NDArray[np.uint32]:
     """(n, dim) C-ordered -> (n,) uint32, CRC-32 of the bytes of every row."""
     vectors = np.ascontiguousarray(vectors)
     rows = vectors.view(np.uint8).reshape(len(vectors), -1)
-    return np.fromiter(map(zlib.crc32, rows), dtype=np.uint32, count=len(rows))
+    return np.fromiter((zlib.crc32(row.data) for row in rows), dtype=np.uint32, count=len(rows))
 
 
 def vectors_header(rows: int, dim: int, dtype: str) -> bytes:
@@ -174,6 +174,8 @@ def write_segment(
             vectors_file.write(vectors_header(len(columns), dim, dtype))
             for source in sources:
                 for vectors, thumbnails in source.blocks():
+                    if not len(vectors):
+                        continue
                     block = np.ascontiguousarray(vectors, dtype=np.dtype(dtype).newbyteorder("<"))
                     vectors_file.write(block.data.cast("B"))
                     crc32.append(checksums(block))
@@ -254,7 +256,7 @@ def read_records(
     path = folder / file.name
     check_size(path, file)
     data = path.read_bytes()
-    if FileSum.of(data) != file.sum:
+    if sum_bytes(data) != file.sum:
         raise DamagedGalleryError(f"{file.name}: content changed (sha256 differs)")
     try:
         columns, numbers = decode_parquet(data)

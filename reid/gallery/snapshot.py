@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reid.gallery.approximate import ApproximateIndex
 from reid.gallery.errors import DamagedGalleryError
 from reid.gallery.manifest import Manifest
 from reid.gallery.segment import OpenSegment, open_segment
-from reid.gallery.storage import GalleryStorage, damaged
+from reid.gallery.storage import GalleryStorage, damaged, logger
 from reid.gallery.store import Rows
 from reid.gallery.table import RecordTable
 from reid.gallery.tombstones import Ranges, live_mask
@@ -27,12 +28,18 @@ class Snapshot:
         segments: in row order.
         tombstones: ranges of removed ids.
         table: the records.
+        index: the approximate index, where there is one that can be read.
     """
 
     def __init__(
-        self, manifest: Manifest, segments: tuple[OpenSegment, ...], tombstones: Ranges
+        self,
+        manifest: Manifest,
+        segments: tuple[OpenSegment, ...],
+        tombstones: Ranges,
+        index: ApproximateIndex | None,
     ) -> None:
         self.manifest, self.segments, self.tombstones = manifest, segments, tombstones
+        self.index = index
         live = [self._live(segment) for segment in segments]
         self.table = RecordTable([segment.columns for segment in segments], live)
 
@@ -115,7 +122,27 @@ def load(storage: GalleryStorage, manifest: Manifest, previous: Snapshot | None)
             damage.append(str(error))
     if damage:
         raise damaged(storage.root, damage)
-    return Snapshot(manifest, tuple(segments), tombstones)
+    if previous is not None and previous.manifest.built == manifest.built:
+        index = previous.index
+    else:
+        index = _read_index(storage, manifest)
+    return Snapshot(manifest, tuple(segments), tombstones, index)
+
+
+def _read_index(storage: GalleryStorage, manifest: Manifest) -> ApproximateIndex | None:
+    """The index that a manifest names; None, and a word in the log, for one that is unusable."""
+    if manifest.built is None:
+        return None
+    try:
+        index = ApproximateIndex.read(storage.index_folder(manifest.built))
+        if index.rows != manifest.built.rows or index.rows > manifest.rows:
+            raise ValueError(f"it covers {index.rows} rows, expected {manifest.built.rows}")
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        logger.warning(
+            "the gallery %s is searched exactly, its index cannot be used: %s", storage.root, error
+        )
+        return None
+    return index
 
 
 def _name(error: FileNotFoundError) -> str:

@@ -26,9 +26,9 @@ from typing import Any
 from engine.atomic import sync_directory
 from reid.gallery.durable import (
     TEMPORARY_SUFFIX,
-    FileSum,
     make_directory,
     replacing,
+    sum_bytes,
     sum_file,
     sync_file,
 )
@@ -117,7 +117,7 @@ class GalleryStorage:
         if not len(ranges):
             return None
         name, data = new_stem(generation) + TOMBSTONES, encode_ranges(ranges)
-        sum_ = FileSum.of(data)
+        sum_ = sum_bytes(data)
         file = DataFile(name, sum_.bytes, sum_.sha256)
         for twin in (name, name + TWIN):
             with replacing(self.segments_path / twin) as target:
@@ -147,7 +147,9 @@ class GalleryStorage:
         """Replace the manifest. When this returns, ``new`` is what any later opening finds.
 
         When it raises, ``old`` is there: if only the last fsync failed, so that nobody knows
-        whether ``new`` would survive a power cut, the replacement is taken back.
+        whether ``new`` would survive a power cut, the replacement is taken back. What comes after
+        that is no more than good housekeeping: the twin is written, and what only ``old`` named is
+        deleted.
 
         Raises:
             OSError: the disk refused.
@@ -167,12 +169,14 @@ class GalleryStorage:
                     "whole, with or without that change: see to the disk, open it again and look",
                 ) from error
             raise
-        self.back_up(new)
+        if self.back_up() and old is not None and not self.owned(old) <= self.owned(new):
+            with suppress(OSError):
+                self._delete_unnamed(new)
 
-    def back_up(self, manifest: Manifest) -> bool:
+    def back_up(self) -> bool:
         """Make the twin equal to the committed manifest; a failure is logged, and no more."""
-        data = encode(manifest)
         try:
+            data = self.manifest_path.read_bytes()
             if self.backup_path.exists() and self.backup_path.read_bytes() == data:
                 return True
             with replacing(self.backup_path) as file:
@@ -184,18 +188,9 @@ class GalleryStorage:
 
     def clean(self, manifest: Manifest | None) -> None:
         """Delete what ``manifest``, the committed one, does not name."""
-        named = set() if manifest is None else set(self.named(manifest))
-        leftovers = [path for path in self.segments_path.iterdir() if path not in named]
-        leftovers += self.root.glob("*" + TEMPORARY_SUFFIX)
-        folders = []
-        if self.index_path.is_dir():
-            kept = manifest.built.folder if manifest is not None and manifest.built else None
-            folders = [path for path in self.index_path.iterdir() if path.name != kept]
-        if leftovers or folders:
+        if self._unnamed(manifest):
             sync_directory(self.root)  # first be sure that the manifest just read is there to stay
-            unlink(*leftovers)
-            for folder in folders:
-                shutil.rmtree(folder, ignore_errors=True)
+            self._delete_unnamed(manifest)
 
     def named(self, manifest: Manifest) -> list[Path]:
         """The files in ``segments/`` that a manifest names."""
@@ -204,7 +199,26 @@ class GalleryStorage:
             names += [manifest.tombstones.name, manifest.tombstones.name + TWIN]
         return [self.segments_path / name for name in names]
 
+    def owned(self, manifest: Manifest) -> set[Path]:
+        """The same, and the folder of the index."""
+        built = manifest.built
+        return {*self.named(manifest), *([] if built is None else [self.index_folder(built)])}
+
     # -- parts --------------------------------------------------------------------------------
+
+    def _unnamed(self, manifest: Manifest | None) -> list[Path]:
+        owned = set() if manifest is None else self.owned(manifest)
+        found = [path for path in self.segments_path.iterdir() if path not in owned]
+        if self.index_path.is_dir():
+            found += [path for path in self.index_path.iterdir() if path not in owned]
+        return [*found, *self.root.glob("*" + TEMPORARY_SUFFIX)]
+
+    def _delete_unnamed(self, manifest: Manifest | None) -> None:
+        for path in self._unnamed(manifest):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                unlink(path)
 
     def sync_segments(self, files: Sequence[DataFile]) -> None:
         try:
@@ -241,7 +255,7 @@ def new_stem(generation: int) -> str:
 def read_ranges(path: Path, file: DataFile) -> Ranges:
     """A file of tombstones; DamagedGalleryError naming it where it is not what it was."""
     data = path.read_bytes()
-    if FileSum.of(data) != file.sum:
+    if sum_bytes(data) != file.sum:
         raise DamagedGalleryError(f"{path.name}: content changed (sha256 differs)")
     try:
         return decode_ranges(data)

@@ -1,9 +1,9 @@
 """Strangers' images are decoded by other processes, which may die of them.
 
-A decoder reads one image from a pipe, checks the header before it decodes, and answers with pixels.
-It has a limit of memory, cannot write files, and is replaced when it dies or takes too long. What it
-answers is a line of JSON and raw bytes: nothing that a process taken over by a hostile image says is
-unpickled.
+A decoder reads one image from a pipe, checks the header before it decodes, and answers with
+pixels. It has a limit of memory, cannot write files, and is replaced when it dies or takes too
+long. What it answers is a line of JSON and raw bytes: nothing that a process taken over by a
+hostile image says is unpickled.
 
 The pixels are those of :func:`imaging.files.decode_image`, by which galleries are filled: an image
 uploaded again is embedded as it was the first time.
@@ -18,12 +18,12 @@ import os
 import queue
 import signal
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .image_header import read_header
+from .image_header import UnknownFormatError, read_header
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -88,20 +88,23 @@ def decode(
     try:
         header = read_header(data)
     except ValueError as error:
-        raise BadImage("unsupported" if "neither" in str(error) else "bad_image", str(error)) from None
+        code = "unsupported" if isinstance(error, UnknownFormatError) else "bad_image"
+        raise BadImage(code, str(error)) from None
     if header.animated:
         raise BadImage("animated", "It is an animation. Send one of its pictures.")
     size = f"{header.width} x {header.height}"
     if header.width * header.height > limits.pixels or max(header[1:3]) > limits.side:
         raise BadImage(
             "too_many_pixels",
-            f"The picture has {size} pixels; at most {limits.pixels:,} in all and {limits.side:,} a "
-            "side are accepted. Make it smaller, or cut out the part that matters.",
+            f"The picture has {size} pixels; at most {limits.pixels:,} in all and {limits.side:,} "
+            "a side are accepted. Make it smaller, or cut out the part that matters.",
         )
     try:
         pixels = decode_image(data)
     except (ValueError, MemoryError):
-        raise BadImage("bad_image", f"The {header.format.upper()} data is damaged or cut short.") from None
+        raise BadImage(
+            "bad_image", f"The {header.format.upper()} data is damaged or cut short."
+        ) from None
     height, width = pixels.shape[:2]
     if sorted((width, height)) != sorted((header.width, header.height)):
         raise BadImage("bad_image", f"The header says {size} pixels, the data something else.")
@@ -119,7 +122,7 @@ def decode(
 
 
 def make_thumbnail(pixels: np.ndarray) -> bytes:
-    """A JPEG of (h, w, 3) uint8 RGB that fits into ``THUMBNAIL`` pixels each way, never enlarged."""
+    """A JPEG of (h, w, 3) uint8 RGB, at most ``THUMBNAIL`` pixels each way; never enlarged."""
     import cv2
 
     height, width = pixels.shape[:2]
@@ -272,6 +275,7 @@ def _serve(pipe: Connection, limits: DecodingLimits) -> None:
     """The life of a decoder process: it ends when the other end of the pipe does."""
     _confine(limits.memory)
     import cv2
+
     import imaging.files  # noqa: F401 - before the first image, whose time is limited
 
     cv2.setNumThreads(1)
@@ -284,7 +288,9 @@ def _serve(pipe: Connection, limits: DecodingLimits) -> None:
             _answer(pipe, data, crop, asked["thumbnail"], limits)
 
 
-def _answer(pipe: Connection, data: bytes, crop: Any, thumbnail: bool, limits: DecodingLimits) -> None:
+def _answer(
+    pipe: Connection, data: bytes, crop: Any, thumbnail: bool, limits: DecodingLimits
+) -> None:
     try:
         decoded = decode(data, crop, thumbnail, limits)
     except BadImage as error:

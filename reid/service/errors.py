@@ -15,12 +15,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from reid.gallery import DamagedGalleryError, Gallery, GalleryLockedError
+from reid.gallery import (
+    DamagedGalleryError,
+    Gallery,
+    GalleryLockedError,
+    UndecidedWriteError,
+)
 
 __all__ = ["ServiceError", "error_response", "gallery_error", "on_http_error", "on_invalid"]
 
 LOG = logging.getLogger(__name__)
 
+_LONGEST = 500
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _MESSAGES = {
     404: "There is nothing at this address.",
@@ -73,6 +79,10 @@ def gallery_error(error: Exception, gallery: Gallery) -> ServiceError | None:
         return ServiceError(
             503, "damaged", "Files of the gallery are damaged; its owner must repair them."
         )
+    if isinstance(error, UndecidedWriteError):
+        return ServiceError(
+            503, "undecided", "The disk failed: it is open whether the change was kept. Look first."
+        )
     if isinstance(error, OSError):
         why = error.strerror or type(error).__name__
         return ServiceError(
@@ -85,7 +95,7 @@ def gallery_error(error: Exception, gallery: Gallery) -> ServiceError | None:
         return ServiceError(404, "unknown_id", "There is no row of this id.")
     if isinstance(error, ValueError):
         text = str(error).replace(gallery.location, "the gallery")
-        return ServiceError(422, "invalid", text)
+        return ServiceError(422, "invalid", _sentence(text[:_LONGEST]))
     return None
 
 
@@ -94,7 +104,7 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, ServiceError):
         assert isinstance(error, HTTPException)
         status = error.status_code
-        message = _MESSAGES.get(status, str(error.detail))
+        message = _MESSAGES.get(status) or _sentence(str(error.detail))
         headers = dict(error.headers or {})
         error = ServiceError(status, _CODES.get(status, "refused"), message, headers=headers)
     return error_response(error)
@@ -104,6 +114,10 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """A body or a parameter that does not fit: which part, and what is wrong with it."""
     assert isinstance(error, RequestValidationError)
     return error_response(ServiceError(422, "invalid", describe_invalid(error.errors())))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def describe_invalid(found: Any) -> str:

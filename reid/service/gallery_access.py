@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 _GONE = "The gallery's folder is gone. Searches are answered from what was read before."
 _MOST_CAMERAS = 1000
+_LOOK_AGAIN = 0.1
 
 
 class GalleryAccess:
@@ -47,6 +49,8 @@ class GalleryAccess:
         self._writer = ThreadPoolExecutor(1, "gallery-writer")
         self._jobs = 0
         self._counting = threading.Lock()
+        self._looking = asyncio.Lock()
+        self._looked = -_LOOK_AGAIN
         self._overview: dict[str, Any] | None = None
         self._folder = None if is_address(gallery.location) else gallery.path
         self._see()
@@ -98,6 +102,12 @@ class GalleryAccess:
 
     async def look(self) -> None:
         """See now what others have written, and whether the gallery is still there."""
+        async with self._looking:  # a flood of questions is answered by one look
+            if time.monotonic() - self._looked >= _LOOK_AGAIN:
+                await self._look()
+                self._looked = time.monotonic()
+
+    async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         trouble = None
         try:
@@ -146,9 +156,7 @@ class GalleryAccess:
             self._metrics.gallery_waiting.set(self._jobs)
 
     def _busy(self) -> ServiceError:
-        return ServiceError(
-            503, "busy", "The gallery is busy. Try again later.", retry_after=1
-        )
+        return ServiceError(503, "busy", "The gallery is busy. Try again later.", retry_after=1)
 
     def _translated(self, error: Exception) -> Exception:
         if isinstance(error, ServiceError):

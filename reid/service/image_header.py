@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["FORMATS", "ImageHeader", "media_type", "read_header"]
+__all__ = ["FORMATS", "ImageHeader", "UnknownFormatError", "media_type", "read_header"]
 
 FORMATS = ("jpeg", "png", "webp")
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+class UnknownFormatError(ValueError):
+    """The bytes begin like none of ``FORMATS``."""
 
 
 class ImageHeader(NamedTuple):
@@ -37,11 +41,12 @@ def read_header(data: bytes) -> ImageHeader:
     """The header of an encoded image.
 
     Raises:
-        ValueError: it is none of ``FORMATS``, or its header is not whole; a sentence says which.
+        UnknownFormatError: it is none of ``FORMATS``.
+        ValueError: its header is damaged or cut short.
     """
     kind = _kind(data)
     if kind is None:
-        raise ValueError("It is neither a JPEG, nor a PNG, nor a WebP image.")
+        raise UnknownFormatError("It is neither a JPEG, nor a PNG, nor a WebP image.")
     header = {"jpeg": _read_jpeg, "png": _read_png, "webp": _read_webp}[kind](data)
     if header is None or header.width < 1 or header.height < 1:
         raise ValueError(f"The {kind.upper()} header is damaged or cut short.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastapi import Depends
+
 from reid.gallery import Gallery
 
 from .embedding import Embedding
@@ -12,7 +14,7 @@ from .errors import ServiceError
 from .gallery_access import GalleryAccess
 from .metrics import Metrics
 from .schemas import ErrorBody
-from .security import Guard
+from .security import Guard, may_read
 from .settings import Settings
 from .uploads import Uploads
 
@@ -21,16 +23,18 @@ __all__ = ["Parts", "refusals", "show_record", "thumbnail_address"]
 
 @dataclass
 class Parts:
-    """Those that hold threads or processes are made when the application starts.
-
-    ``fingerprint`` is that of the model behind the embedding, where it is known.
-    """
+    """Those that hold threads or processes are made when the application starts: ``started``."""
 
     settings: Settings
     metrics: Metrics
     guard: Guard
     takes_images: bool
     started: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reading(self) -> list[Any]:
+        """What a route that only reads depends on."""
+        return [Depends(may_read)] if self.settings.read_needs_token else []
 
     @property
     def access(self) -> GalleryAccess:
@@ -103,7 +107,5 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _RETRY_AFTER = {
-    "headers": {
-        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-    }
+    "headers": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 }

@@ -17,7 +17,7 @@ from .parts import Parts, refusals, show_record, thumbnail_address
 from .plain_json import check_plain
 from .schemas import AddedRow, Changed, Plain, Removal, Row, RowPage
 from .search_routes import check_where
-from .security import may_change, may_read
+from .security import may_change
 from .settings import Settings
 
 __all__ = ["row_routes"]
@@ -44,7 +44,7 @@ def row_routes(parts: Parts) -> APIRouter:
         "",
         response_model=RowPage,
         responses=refusals(422),
-        dependencies=[Depends(may_read)],
+        dependencies=parts.reading,
         summary="List rows",
     )
     async def list_rows(
@@ -65,7 +65,7 @@ def row_routes(parts: Parts) -> APIRouter:
         "/{id}",
         response_model=Row,
         responses=refusals(404, 422),
-        dependencies=[Depends(may_read)],
+        dependencies=parts.reading,
         summary="Show a row",
     )
     async def show(id: _Id) -> Row:
@@ -74,7 +74,7 @@ def row_routes(parts: Parts) -> APIRouter:
     @router.get(
         "/{id}/thumbnail",
         responses={**refusals(404, 422), **_PICTURES},
-        dependencies=[Depends(may_read)],
+        dependencies=parts.reading,
         response_class=Response,
         summary="The stored picture of a row",
     )
@@ -188,7 +188,7 @@ def _parse_object(text: str, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = str(error) if type(error) is ValueError else "it is no JSON text"
         raise ServiceError(
-            422, "invalid", f"{name} must be a JSON object such as {{\"camera\": 2}}: {reason}."
+            422, "invalid", f'{name} must be a JSON object such as {{"camera": 2}}: {reason}.'
         ) from None
 
 
@@ -196,7 +196,9 @@ def _check_record(fields: dict[str, Any], settings: Settings) -> None:
     if "image" in fields:
         raise ServiceError(422, "invalid", "record: the field image is set by the service.")
     if len(fields) > 64 or any(not name or len(name) > 64 for name in fields):
-        raise ServiceError(422, "invalid", "record: at most 64 fields, names of 1 to 64 characters.")
+        raise ServiceError(
+            422, "invalid", "record: at most 64 fields, names of 1 to 64 characters."
+        )
     _check_size(fields, settings)
 
 

@@ -58,10 +58,16 @@ class SearchOptions(_Asked):
         None, description="A field: of the rows that share its value only the best counts."
     )
     rerank: StrictInt | None = Field(
-        None, ge=1, le=10_000, description="Order the so many best anew, by k-reciprocal re-ranking."
+        None,
+        ge=1,
+        le=10_000,
+        description="Order the so many best anew, by k-reciprocal re-ranking.",
     )
     expand: StrictInt | None = Field(
-        None, ge=1, le=10_000, description="Search again with the mean of the query and its best hits."
+        None,
+        ge=1,
+        le=10_000,
+        description="Search again with the mean of the query and its best hits.",
     )
     exact: StrictBool = Field(False, description="Do not use an approximate index.")
 
@@ -110,7 +116,8 @@ class QueryBody(BaseModel):
     sha256: str | None = None
     width: int | None = None
     height: int | None = None
-    crop: list[int] | None = Field(None, description="x, y, w, h as used.")
+    crop: list[int] | None = None
+    """x, y, w, h as used."""
 
 
 class SearchAnswer(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import ValidationError
 
 from reid.gallery import Gallery
@@ -15,7 +15,6 @@ from reid.gallery import Gallery
 from .errors import ServiceError, describe_invalid
 from .parts import Parts, refusals, show_record, thumbnail_address
 from .schemas import HitBody, IdSearch, QueryBody, SearchAnswer, SearchOptions, VectorSearch
-from .security import may_read
 from .settings import Settings
 from .uploads import parse_crop
 
@@ -26,7 +25,7 @@ _ORDERED = ("$lt", "$lte", "$gt", "$gte")
 
 def search_routes(parts: Parts) -> APIRouter:
     """The routes ``/api/search/...``."""
-    router = APIRouter(prefix="/api/search", tags=["search"], dependencies=[Depends(may_read)])
+    router = APIRouter(prefix="/api/search", tags=["search"], dependencies=parts.reading)
 
     @router.post(
         "/image", response_model=SearchAnswer, responses=refusals(415, 422, 501), summary="By image"
@@ -61,7 +60,8 @@ def search_routes(parts: Parts) -> APIRouter:
         _check_limits(wanted, parts.settings)
 
         def find(gallery: Gallery) -> np.ndarray:
-            return gallery.vectors([wanted.id])[0]
+            vector: np.ndarray = gallery.vectors([wanted.id])[0]
+            return vector
 
         return await _search(parts, wanted, QueryBody(id=wanted.id), find, began)
 
@@ -160,13 +160,13 @@ async def _search(
             )
             for rank, hit in enumerate(found[0][wanted.offset :], wanted.offset + 1)
         ]
-        more = len(found[0]) == depth < min(int(found.allowed[0]), settings.max_window)
+        more = len(found[0]) == depth < int(found.allowed[0])
         return SearchAnswer(
             hits=hits,
             total_allowed=int(found.allowed[0]),
             exact=found.exact,
             notes=found.notes,
-            next_offset=depth if more else None,
+            next_offset=depth if more and depth + wanted.k <= settings.max_window else None,
             seconds=time.perf_counter() - began,
             query=query,
             rows=len(gallery),

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from typing import Annotated
 
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -125,13 +126,14 @@ def changes_rows(method: str, path: str) -> bool:
 
 
 _SCHEME = HTTPBearer(auto_error=False, description="The token of the service.")
+_Given = Annotated[HTTPAuthorizationCredentials | None, Security(_SCHEME)]
 
 
-def may_read(_: HTTPAuthorizationCredentials | None = Security(_SCHEME)) -> None:
+def may_read(_: _Given) -> None:
     """Documents that a route takes a token; the guard has asked for it."""
 
 
-def may_change(request: Request, _: HTTPAuthorizationCredentials | None = Security(_SCHEME)) -> None:
+def may_change(request: Request, _: _Given) -> None:
     """A route that changes rows is closed even if no guard stands before it."""
     if not request.scope.get(_MAY_CHANGE):
         raise _unauthorized("This needs a token: send the header Authorization: Bearer TOKEN.")

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import uvicorn
@@ -92,7 +92,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def is_loopback(listening: socket.socket) -> bool:
     """Whether only programs on this machine reach it."""
-    host = listening.getsockname()[0]
+    host = str(listening.getsockname()[0])
     return host == "::1" or host.startswith("127.")
 
 
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(server: uvicorn.Server):  # type: ignore[no-untyped-def]
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
     """Uvicorn handles the signals while it serves, and raises them again after: to no effect."""
 
     def stop(number: int, frame: FrameType | None) -> None:

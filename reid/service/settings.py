@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from reid.threshold import Threshold
 
@@ -28,8 +28,8 @@ class Settings:
         threshold: from which score on two images count as the same identity; shown by the page.
         allowed_hosts: names by which the service may be called (without port). Others are refused:
             that is what stops a hostile page whose name was re-bound to this address.
-        allowed_origins: pages of other origins (``https://example.org``) that may ask; a page of
-            the service's own origin always may.
+        allowed_origins: further origins (``https://reid.example.org``) of the service's own page,
+            where a proxy shows it under another name than the Host header says.
         upload_bytes, upload_pixels, upload_side: largest image file, and its largest picture.
         upload_seconds: a body must be here whole after so long.
         uploads: images that are held in memory at once; more are told to come back.
@@ -51,7 +51,7 @@ class Settings:
     """
 
     name: str = "gallery"
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     read_needs_token: bool = False
     writable: bool = True
     show_paths: bool = False

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from .image_header import FORMATS
 from .metrics import CONTENT_TYPE
 from .parts import Parts, refusals
-from .schemas import (
-    AuthBody,
-    GalleryInfo,
-    Health,
-    LimitsBody,
-    ThresholdBody,
-)
-from .security import may_read
+from .schemas import AuthBody, GalleryInfo, Health, LimitsBody, ThresholdBody
 
 __all__ = ["status_routes"]
 
@@ -28,7 +21,7 @@ def status_routes(parts: Parts) -> APIRouter:
         "/api/gallery",
         response_model=GalleryInfo,
         responses=refusals(),
-        dependencies=[Depends(may_read)],
+        dependencies=parts.reading,
         summary="What is served here",
     )
     async def about() -> GalleryInfo:
@@ -44,7 +37,9 @@ def status_routes(parts: Parts) -> APIRouter:
             exact=gallery.index == "Flat",
             model=gallery.model,
             images=parts.takes_images,
-            threshold=threshold and ThresholdBody(value=threshold.value, far=threshold.far),
+            threshold=None
+            if threshold is None
+            else ThresholdBody(value=threshold.value, far=threshold.far),
             writable=settings.writable and settings.token is not None,
             auth=AuthBody(read=settings.read_needs_token, write=True),
             limits=LimitsBody(
@@ -64,7 +59,10 @@ def status_routes(parts: Parts) -> APIRouter:
     @router.get(
         "/healthz",
         response_model=Health,
-        responses={503: {"model": Health, "description": "Degraded: searches work, changes do not."}},
+        responses={
+            **refusals(),
+            503: {"model": Health, "description": "Degraded: searches work, changes do not."},
+        },
         summary="Whether all is well",
     )
     async def health(response: Response) -> Health:
@@ -81,7 +79,7 @@ def status_routes(parts: Parts) -> APIRouter:
             **refusals(),
             200: {"description": "Prometheus text.", "content": {"text/plain": {}}},
         },
-        dependencies=[Depends(may_read)],
+        dependencies=parts.reading,
         summary="Numbers for Prometheus",
     )
     async def metrics() -> Response:

@@ -112,9 +112,7 @@ class Uploads:
         finally:
             self._metrics.replaced.set(self.decoders.replaced)
         digest = hashlib.sha256(data).hexdigest()
-        return Upload(
-            digest, found.pixels, found.width, found.height, found.crop, found.thumbnail
-        )
+        return Upload(digest, found.pixels, found.width, found.height, found.crop, found.thumbnail)
 
     def _rejected(self, status: int, code: str, message: str) -> ServiceError:
         self._metrics.rejected.labels(code).inc()

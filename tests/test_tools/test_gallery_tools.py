@@ -357,3 +357,15 @@ def test_form_of_a_new_gallery(world, trained, tool, tmp_path) -> None:
 def test_options_that_do_not_go_together(tool, tmp_path, arguments) -> None:
     code, _, err = tool("build_gallery", tmp_path / "g", *arguments)
     assert code == 2 and "error:" in err
+
+
+def test_an_index_is_measured(world, trained, tool, tmp_path) -> None:
+    form = ["--index", "HNSW4,Flat", "--tune", 0.9]
+    target = tmp_path / "g"
+    code, out, err = build(tool, target, world, trained, *form, "--data", world / "noon")
+    assert code == 0 and "recall@10" in out and "<- chosen" in out, err
+    with Gallery.open(target) as found:
+        assert found.index == "HNSW4,Flat" and found.stats()["index"]["built"]
+    wrong = ["--index", "LSH", "--images", query(world)]
+    code, _, err = build(tool, target, world, trained, *wrong)
+    assert code == 1 and "LSH" in err  # at once, before anything is embedded

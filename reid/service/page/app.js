@@ -14,7 +14,7 @@ import * as words from "./words.js";
 
 const CROPPED = 350; // ms after the last change of a crop until it is searched with
 const MOST_IMAGES = 8; // images that browser history can go back to
-const SAMPLES = 12;
+const SAMPLES = 16;
 
 let gallery = null;
 let marks = null;
@@ -71,9 +71,8 @@ function keepImage(image) {
   }
 }
 
-function lookForRow({ id, record }) {
-  const label = record.pid === undefined ? `row ${id}` : `row ${id}, identity ${words.text(record.pid)}`;
-  visit({ kind: "row", id, label }, `#id=${id}`, false);
+function lookForRow({ id }) {
+  visit({ kind: "row", id, label: `row ${id}` }, `#id=${id}`, false);
 }
 
 /** Goes to a query and puts it into the browser's history; `anew` begins a new trail. */
@@ -137,7 +136,7 @@ function showQuery() {
   find("#add").hidden = !gallery?.writable;
   if (isImage) {
     find("#chosen").classList.toggle("tall", query.width < query.height * 0.8);
-    find("#source").textContent = words.shortened(query.name, 34);
+    find("#source").textContent = words.shortened(query.name, 24);
     find("#source").title = query.name;
     showMeasure();
   } else if (query) {
@@ -160,9 +159,10 @@ function showQuery() {
 
 function showMeasure() {
   const { width, height, crop } = query;
+  const size = (w, h) => `${w}\u00a0×\u00a0${h}`; // not broken in two
   find("#measure").textContent = crop
-    ? `crop ${crop[2]} × ${crop[3]} of ${width} × ${height} px`
-    : `whole image, ${width} × ${height} px`;
+    ? `Crop ${size(crop[2], crop[3])} of ${size(width, height)}\u00a0px`
+    : `Whole image, ${size(width, height)}\u00a0px`;
   find("#whole").hidden = !crop;
 }
 
@@ -185,7 +185,8 @@ function drawQuery(place) {
     place.append(picture(query));
     return;
   }
-  place.append(drawPart(make("canvas", { role: "img", "aria-label": "What is looked for" }), cropper.image, query.crop));
+  const canvas = make("canvas", { role: "img", "aria-label": "What is looked for" });
+  place.append(drawPart(canvas, cropper.image, query.crop));
 }
 
 function drawTrail(trail) {
@@ -196,7 +197,8 @@ function drawTrail(trail) {
     const label = `${i ? "similar to " : ""}${step.label}`;
     if (i === trail.length - 1) return make("li", { "aria-current": "page" }, label);
     const back = () => history.go(i - trail.length + 1);
-    return make("li", {}, make("button", { class: "text", type: "button", on: { click: back } }, label));
+    const link = make("button", { class: "text", type: "button", on: { click: back } }, label);
+    return make("li", {}, link);
   });
   nav.replaceChildren(
     make("button", { class: "small", type: "button", on: { click: () => history.back() } },
@@ -285,7 +287,7 @@ function showStatus(reaching) {
   const parts = [
     `${words.count(reaching)} of ${words.count(shown)} ${what} reach the threshold`,
     `${words.plural(total, "row", "rows")} ${exact ? "compared" : "searched, approximately"}`,
-    `${Math.max(1, Math.round(seconds * 1000))} ms`,
+    `${Math.max(1, Math.round(seconds * 1000))}\u00a0ms`,
   ];
   say(parts.join(" · "));
 }
@@ -300,17 +302,34 @@ function say(text) {
 const slider = find("#threshold");
 const number = find("#threshold-number");
 
-/** The scale of all scores: of cosine 0 to 1, of distances as far as the hits go. */
+/**
+ * The scale of slider and bars: from the best score there is down to the lowest hit. Models differ:
+ * one has strangers at a cosine of 0.1, another at 0.9, and both are to be told apart by eye.
+ */
 function fitScale() {
-  if (!gallery || gallery.metric === "cosine") {
-    list.setScale(0, 1);
-    return;
-  }
-  const lowest = Math.min(-1, (gallery.threshold?.value ?? -1) * 2, ...list.hits.map((hit) => hit.score));
-  slider.min = String(Math.floor(lowest));
-  slider.max = "0";
-  list.setScale(Math.floor(lowest), 0);
+  const best = gallery.metric === "cosine" ? 1 : 0;
+  const lowest = Math.min(
+    gallery.threshold?.value ?? best,
+    Number.isFinite(threshold) ? threshold : best,
+    ...list.hits.map(({ score }) => score),
+  );
+  const least = list.cards.length ? (best - lowest) * 1.02 : Math.max(best - lowest, 0.5) * 1.5;
+  const span = niceSpan(least);
+  slider.min = String(Number((best - span).toFixed(6)));
+  slider.max = String(best);
+  slider.step = String(Number((span / 200).toPrecision(3)));
+  number.step = slider.step;
+  find("#lowest").textContent = slider.min;
+  find("#highest").textContent = slider.max;
+  words.setDigits(span <= 0.2 ? 4 : 3);
+  list.setScale(best - span, best);
   placeTick();
+}
+
+/** The next larger of ... 0.05, 0.1, 0.2, 0.5, 1, 1.2, 1.5, 2, 5, 10 ... */
+function niceSpan(least) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(least, 1e-4)));
+  return power * [1, 1.2, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= least - 1e-9);
 }
 
 function placeTick() {
@@ -438,7 +457,7 @@ async function removeRow(hit) {
 find("#add").addEventListener("click", () => {
   drawPart(find("#add-preview"), cropper.image, query.crop, 400);
   find("#add-wrong").textContent = "";
-  find("#add-camera").value = query.kind === "image" && filters.ownCamera !== null ? words.text(filters.ownCamera) : "";
+  find("#add-camera").value = words.text(filters.ownCamera);
   find("#add-cameras").replaceChildren(
     ...gallery.cameras.map(({ value }) => make("option", { value: words.text(value) })),
   );
@@ -627,7 +646,8 @@ function showGallery() {
   ];
   if (gallery.model) facts.push(`model ${words.shortened(gallery.model, 12)}`);
   find("#about").textContent = facts.join(" · ");
-  find("#about").title = `${gallery.dim} numbers a row, ${gallery.metric}, model ${gallery.model ?? "unknown"}`;
+  const model = gallery.model ?? "unknown";
+  find("#about").title = `${gallery.dim} numbers a row, ${gallery.metric}, model ${model}`;
   setNeedsToken(gallery.auth.read);
   filters.setGallery(gallery);
   showToken();
@@ -645,8 +665,7 @@ async function start() {
   marks = new Marks(gallery.name);
   if (history.state?.filters) filters.restore(history.state.filters);
   showGallery();
-  if (gallery.metric !== "cosine") fitScale();
-  placeTick();
+  fitScale();
   if (threshold === -Infinity) setThreshold(gallery.threshold?.value ?? Number(slider.min));
   showMarks();
   await arrive();
@@ -666,8 +685,10 @@ function showFilterCount() {
   badge.textContent = String(filters.count);
 }
 
+/** On a phone the filters are a sheet above all else, which then rests. */
 function showSheet(open) {
   document.body.classList.toggle("sheet", open);
+  for (const behind of document.querySelectorAll(".top, .query, main")) behind.inert = open;
   find("#shade").hidden = !open;
   find("#open-filters").setAttribute("aria-expanded", String(open));
   if (open) find("#close-filters").focus();
@@ -723,6 +744,13 @@ find("#skip").addEventListener("click", (event) => {
   find("#found").focus();
 });
 
+addEventListener("storage", () => {
+  if (!gallery) return; // marks made in another tab
+  marks = new Marks(gallery.name);
+  for (const { id } of list.hits) list.showMark(id, marks.of(queryKey(), id));
+  showMarks();
+});
+
 addEventListener("popstate", () => {
   if (gallery && !location.hash.includes("token=")) arrive();
 });
@@ -737,7 +765,9 @@ listenForFiles({ input: find("#file"), veil: find("#veil"), take: takeFile });
 wireDialogs();
 setUp({
   ask: askForToken,
-  waiting: (seconds) => say(`The server is busy; asking again in ${Math.max(1, Math.ceil(seconds))} s …`),
+  waiting: (seconds) => {
+    say(`The server is busy; asking again in ${Math.max(1, Math.ceil(seconds))} s …`);
+  },
 });
 takeTokenFromAddress();
 start();

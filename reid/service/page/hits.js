@@ -75,7 +75,10 @@ export class HitList {
   /** What a score's bar spans. */
   setScale(low, high) {
     this.scale = { low, high };
-    for (const { hit, card } of this.cards) this.#bar(card, hit);
+    for (const { hit, card } of this.cards) {
+      this.#bar(card, hit);
+      card.querySelector(".number").textContent = words.score(hit.score);
+    }
   }
 
   showMark(id, mark) {

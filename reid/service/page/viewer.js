@@ -83,7 +83,9 @@ export class Viewer {
       ["score", words.score(hit.score)],
       ["distance", words.score(hit.distance)],
     ];
-    if (typeof hit.reranked === "number") lines.push(["re-ranked distance", words.score(hit.reranked)]);
+    if (typeof hit.reranked === "number") {
+      lines.push(["re-ranked distance", words.score(hit.reranked)]);
+    }
     const first = ["pid", "camera", "time", "image"].filter((name) => name in hit.record);
     const others = Object.keys(hit.record).filter((name) => !first.includes(name));
     for (const name of [...first, ...others]) lines.push([name, hit.record[name]]);

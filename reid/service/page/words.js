@@ -7,7 +7,14 @@ export const count = (value) => value.toLocaleString("en-US");
 
 export const plural = (value, one, many) => `${count(value)} ${value === 1 ? one : many}`;
 
-export const score = (value) => value.toFixed(3);
+let digits = 3;
+
+/** Decimals of a score: as many as tell the hits apart. */
+export function setDigits(value) {
+  digits = value;
+}
+
+export const score = (value) => value.toFixed(digits);
 
 /** Any JSON value as text. */
 export function text(value) {
@@ -15,9 +22,10 @@ export function text(value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** A time as people read it: seconds since 1970 become a date, other numbers stay. */
+/** A time as people read it: seconds since 1970 become a date, other numbers stay (to 1/1000). */
 export function time(value) {
-  if (typeof value !== "number" || value < FIRST_DATE || value > LAST_DATE) return text(value);
+  if (typeof value !== "number") return text(value);
+  if (value < FIRST_DATE || value > LAST_DATE) return String(Number(value.toFixed(3)));
   return new Date(value * 1000).toISOString().slice(0, 19).replace("T", " ");
 }
 

@@ -23,9 +23,12 @@ def make_rows(count: int, seed: int = 0, dim: int = DIM):
 
 
 def make_thumbnails(count: int, seed: int = 0):
-    """Bytes of any kind; every fifth row has none."""
+    """Bytes that begin as a JPEG file does; every fifth row has none."""
     rng = np.random.default_rng(seed)
-    return [rng.bytes(int(rng.integers(1, 400))) if row % 5 else None for row in range(count)]
+    return [
+        b"\xff\xd8\xff" + rng.bytes(int(rng.integers(1, 400))) if row % 5 else None
+        for row in range(count)
+    ]
 
 
 def brute_force(features, records, query, k, metric, keep=lambda row, record: True):
