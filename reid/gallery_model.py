@@ -7,7 +7,6 @@ and services. A gallery on a server has no folder: the file then lies wherever i
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +34,10 @@ class GalleryModel:
     @classmethod
     def of(cls, config: str | Path | None, weights: str | Path | None) -> GalleryModel:
         """Paths as they are from any working directory."""
-        absolute = (None if path is None else os.path.abspath(path) for path in (config, weights))  # noqa: PTH100
-        return cls(*absolute)
+        places = [
+            None if path is None else str(Path(path).absolute()) for path in (config, weights)
+        ]
+        return cls(*places)
 
     def write(self, file: str | Path) -> Path:
         """Write it as JSON, atomically."""
@@ -88,8 +89,8 @@ def find_gallery_model(
     if found.config is None or found.weights is None:
         raise ValueError(
             f"nothing says which model filled {gallery.location} (a build that is not finished "
-            "does not): give its config and checkpoint, --config FILE --checkpoint FILE, or the file "
-            "that tools/build_gallery.py wrote, --model-file FILE"
+            "does not): give --config FILE and --checkpoint FILE, or --model-file FILE, which "
+            "tools/build_gallery.py wrote"
         )
     for path, option in ((found.config, "--config"), (found.weights, "--checkpoint")):
         if not Path(path).is_file():

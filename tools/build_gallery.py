@@ -158,7 +158,8 @@ def main() -> int:
         )
     if args.index:
         build_index(gallery, args.index, args.tune)
-    print(f"next: python tools/query_gallery.py {args.gallery} IMAGE --picture ranked.png")
+    where = f" --model-file {args.model_file}" if args.model_file else ""
+    print(f"next: python tools/query_gallery.py {args.gallery} IMAGE --picture ranked.png{where}")
     return 0
 
 

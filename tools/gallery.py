@@ -9,8 +9,8 @@
     python tools/gallery.py verify GALLERY                    # is every byte what was written?
     python tools/gallery.py repair GALLERY                    # keep what is whole of a damaged one
     python tools/gallery.py index GALLERY --build HNSW32,Flat --recall 0.99
-    python tools/gallery.py export GALLERY FOLDER --format parquet
-    python tools/gallery.py import FOLDER GALLERY
+    python tools/gallery.py export GALLERY rows.parquet
+    python tools/gallery.py import rows.parquet GALLERY
     python tools/gallery.py copy GALLERY milvus://localhost:19530/people
 
 GALLERY is a folder, milvus://HOST:PORT/COLLECTION or milvus-lite:FILE.db/COLLECTION. What changes
@@ -22,7 +22,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ from engine.cli import run_tool, tool_parser
 
 if TYPE_CHECKING:
     from reid.gallery import Gallery
+
+
+LABELS = {"dim": "dimension", "bytes": "on disk", "removed": "removed rows", "dtype": "vectors"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -120,23 +124,32 @@ def parse_arguments() -> argparse.Namespace:
     sub.add_argument("--seed", type=int, default=0, help="of the rows to measure with")
     sub.add_argument("--json", action="store_true", help="as JSON")
 
-    sub = command("export", export, "Write all rows to files that other programs read.")
-    sub.add_argument("out", metavar="FOLDER", type=Path)
+    sub = command("export", export, "Write all rows to a file that other programs read.")
+    sub.add_argument("out", metavar="OUT", type=Path, help="a file (safetensors: a folder)")
     sub.add_argument("--format", choices=["parquet", "safetensors"], default="parquet")
 
-    sub = command("import", import_, "Make a gallery of exported files.", gallery=False)
-    sub.add_argument("source", metavar="FOLDER", type=Path)
-    sub.add_argument("gallery", metavar="GALLERY")
+    sub = command("import", import_, "Make a gallery of what export wrote.", gallery=False)
+    sub.add_argument("source", metavar="IN", type=Path)
+    sub.add_argument("gallery", metavar="GALLERY", help="a folder or address, made here")
+    sub.add_argument("--index", metavar="FACTORY", help="other than what was exported")
+    sub.add_argument("--float16", action="store_true", help="half the room on disk and in memory")
 
-    sub = command("copy", copy, "Copy all rows to another gallery, of whatever kind.")
-    sub.add_argument("target", metavar="TARGET")
+    sub = command(
+        "copy", copy, "Copy all rows, with their ids; a copy that was broken off goes on."
+    )
+    sub.add_argument("target", metavar="TARGET", help="a folder or address, made if absent")
+    sub.add_argument("--index", metavar="FACTORY", help="of a new target")
 
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.command == "list" and (args.offset < 0 or args.limit < 1):
+        parser.error("--offset is 0 or more, --limit 1 or more")
+    return args
 
 
 def main() -> int | None:
     args = parse_arguments()
-    return args.run(args)
+    code: int | None = args.run(args)
+    return code
 
 
 # -- looking --------------------------------------------------------------------------------------
@@ -182,19 +195,15 @@ def list_rows(args: argparse.Namespace) -> None:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from reid.gallery import DamagedGalleryError
-    from reid.gallery.address import is_address
-
-    try:
-        gallery = opened(args)
-        gallery.verify()
-    except DamagedGalleryError as error:
-        print(error)
-        if not is_address(args.gallery):
-            print(f"next: python tools/gallery.py repair {args.gallery}")
-        return 1
-    print(f"{args.gallery}: all {len(gallery):,} rows are as they were written")
-    return 0
+    damage, rows = look_for_damage(args)
+    if not damage:
+        print(f"{args.gallery}: all {rows:,} rows are as they were written")
+        return 0
+    print(f"{args.gallery} is damaged:")
+    print_some(damage)
+    if (Path(args.gallery) / "segments").is_dir():
+        print(f"next: python tools/gallery.py repair {args.gallery}    # keeps all that is whole")
+    return 1
 
 
 # -- changing -------------------------------------------------------------------------------------
@@ -230,28 +239,25 @@ def compact(args: argparse.Namespace) -> None:
 
 
 def repair(args: argparse.Namespace) -> None:
-    from reid.gallery import DamagedGalleryError
     from reid.gallery.address import is_address
     from reid.gallery.embedded import EmbeddedStore
 
     if is_address(args.gallery):
         raise ValueError("repair is for galleries in a folder; a server looks after its own files")
     if not args.yes:  # repairing says what is damaged, too, but then it is done
-        try:
-            gallery = opened(args)
-            gallery.verify()
-        except DamagedGalleryError as error:
-            print(error)
-            agreed(args, "repair it, keeping all rows that are whole")
-        else:
-            print(f"{args.gallery}: all {len(gallery):,} rows are whole: nothing to repair")
+        damage, rows = look_for_damage(args)
+        if not damage:
+            print(f"{args.gallery}: all {rows:,} rows are whole: nothing to repair")
             return
+        print(f"{args.gallery} is damaged:")
+        print_some(damage)
+        agreed(args, "keep all rows that are whole")
     report = EmbeddedStore.repair(args.gallery)
     if not report.damaged:
         print(f"{args.gallery}: all {report.kept:,} rows are whole: nothing to repair")
         return
     print(f"{args.gallery} was damaged:")
-    print_some([f"  {sentence}" for sentence in report.damaged])
+    print_some(report.damaged)
     print(f"kept: {counted_rows(report.kept)}; lost: {counted_rows(len(report.lost))}")
     if report.without_thumbnail:
         print(f"without their thumbnails now: {counted_rows(len(report.without_thumbnail))}")
@@ -259,7 +265,7 @@ def repair(args: argparse.Namespace) -> None:
         print(note)
     if report.set_aside:
         print(f"what was damaged is kept in {Path(args.gallery) / 'damaged'}")
-    known = [row.record for row in report.lost if row.image is not None]
+    known = [row.record for row in report.lost if row.record is not None and row.image]
     if known:
         file = Path(args.lost or f"{Path(args.gallery)}.lost.csv")
         write_lost(file, known)
@@ -331,9 +337,81 @@ def show_index(args: argparse.Namespace, gallery: Gallery) -> None:
         print(f"{counted_rows(later)} came later and are compared exactly: --build takes them in")
 
 
-def export(args): ...
-def import_(args): ...
-def copy(args): ...
+# -- moving ---------------------------------------------------------------------------------------
+
+
+def export(args: argparse.Namespace) -> None:
+    from reid.gallery.exchange import export_gallery
+
+    gallery = opened(args)
+    with rows_bar("exporting") as progress:
+        written = export_gallery(gallery, args.out, args.format, progress)
+    files = [written] if written.is_file() else list(written.iterdir())
+    size = as_bytes(sum(file.stat().st_size for file in files))
+    print(f"{written}: {counted_rows(len(gallery))}, {size}")
+
+
+def import_(args: argparse.Namespace) -> None:
+    from reid.gallery.exchange import import_gallery
+
+    dtype = "float16" if args.float16 else None
+    with rows_bar("importing") as progress:
+        gallery = import_gallery(
+            args.source, args.gallery, index=args.index, dtype=dtype, progress=progress
+        )
+    print(f"{args.gallery}: {counted_rows(len(gallery))} of dimension {gallery.dim}")
+    say_index(args.gallery, gallery)
+
+
+def copy(args: argparse.Namespace) -> None:
+    from reid.gallery import Gallery
+    from reid.gallery.address import is_address
+    from reid.gallery.exchange import copy_gallery
+    from reid.gallery_model import GalleryModel, gallery_model_file
+
+    source = opened(args)
+    try:
+        target = Gallery.open(args.target)
+    except FileNotFoundError:
+        index = args.index or ("Flat" if is_address(args.target) else source.index)
+        target = Gallery.create(
+            args.target,
+            source.dim,
+            index,
+            source.metric,
+            dtype=source.dtype,
+            model=source.model,
+        )
+    with rows_bar("copying") as progress:
+        copied = copy_gallery(source, target, progress)
+    there = len(target) - copied
+    print(f"{args.target}: {counted_rows(copied)} copied" + f", {there:,} were there" * bool(there))
+    ours, theirs = gallery_model_file(source.location), gallery_model_file(args.target)
+    if ours is not None and ours.is_file() and theirs is not None:
+        GalleryModel.read(ours).write(theirs)
+    elif ours is not None and ours.is_file():
+        print(f"which model filled it stands in {ours}: give it to queries as --model-file")
+    say_index(args.target, target)
+
+
+def say_index(location: str, gallery: Gallery) -> None:
+    state = gallery.stats().get("index")
+    if isinstance(state, dict) and gallery.index != "Flat" and not state.get("built"):
+        print(f"next: python tools/gallery.py index {location} --build    # until then it is exact")
+
+
+@contextmanager
+def rows_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left, on stderr; yields what to call with (done, total)."""
+    from tqdm import tqdm
+
+    with tqdm(unit="row", desc=what, smoothing=0.05) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -445,7 +523,7 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     for name, text in pairs:
-        table.add_row(name.replace("_", " "), Text(text))
+        table.add_row(LABELS.get(name, name.replace("_", " ")), Text(text))
     Console().print(table)
 
 
@@ -505,9 +583,30 @@ def size_on_disk(gallery: Gallery) -> int:
     return sum(sizes.values()) if isinstance(sizes, dict) else int(sizes or 0)
 
 
+def look_for_damage(args: argparse.Namespace) -> tuple[list[str], int]:
+    """All that is damaged, in sentences, and how many rows there are."""
+    from reid.gallery import DamagedGalleryError
+    from reid.gallery.address import is_address
+    from reid.gallery.inspection import inspect
+    from reid.gallery.storage import GalleryStorage
+
+    try:
+        with opened(args) as gallery:
+            rows = len(gallery)
+            gallery.verify()
+    except DamagedGalleryError as error:
+        found = [str(error)]
+        if not is_address(args.gallery):  # opening stops at the first fault; and say which rows
+            storage = GalleryStorage(Path(args.gallery))
+            with suppress(DamagedGalleryError):
+                found = inspect(storage, storage.read_manifest()).sentences or found
+        return found, 0
+    return [], rows
+
+
 def print_some(lines: Sequence[str], limit: int = 10) -> None:
     for line in lines[:limit]:
-        print(line)
+        print(f"  {line}")
     if len(lines) > limit:
         print(f"  and {len(lines) - limit:,} more")
 

@@ -235,6 +235,8 @@ def propose(
 ) -> Answer:
     """The ``count`` rows that FAISS proposes, by their exact scores; -1 where it has no more."""
     kept = index.ntotal if keep is None else int(np.count_nonzero(keep))
+    if not kept:
+        return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0))
     parameters = search_parameters(factory, setting, keep)
     _, rows = index.search(queries, min(count, kept), params=parameters)
     if keep is not None:  # a row that should not be seen would be a leak: never

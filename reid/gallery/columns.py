@@ -65,6 +65,10 @@ class Column:
     def take(self, rows: NDArray[np.int64]) -> "Column":
         return Column(self.array.take(pa.array(rows)), self.is_json)
 
+    def value(self, row: int) -> Any:
+        """That of one row."""
+        return self._decode([self.array[row].as_py()])[0]
+
     def values(self) -> list[Any]:
         """As they were given."""
         return self._decode(self.array.to_pylist())
@@ -150,6 +154,11 @@ class RecordColumns:
         return RecordColumns(
             self.ids[rows], {field: column.take(rows) for field, column in self.columns.items()}
         )
+
+    def record(self, row: int) -> Record:
+        """One row as a dict."""
+        found = ((field, column.value(row)) for field, column in self.columns.items())
+        return {field: value for field, value in found if value is not None}
 
     def records(self) -> list[Record]:
         """All rows as dicts, of which nobody else holds a part."""

@@ -12,7 +12,6 @@ Searches take the snapshot that there is (:mod:`reid.gallery.snapshot`) and go o
 is written meanwhile by this process or others.
 """
 
-import errno
 import os
 import threading
 import uuid
@@ -20,28 +19,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.gallery.approximate import ApproximateIndex, IndexReport, check_factory
 from reid.gallery.columns import RecordColumns
-from reid.gallery.errors import DamagedGalleryError, UndecidedWriteError
+from reid.gallery.disk_errors import gone, saying
+from reid.gallery.errors import DamagedGalleryError
 from reid.gallery.inspection import inspect
 from reid.gallery.manifest import BuiltIndex, Manifest, Segment
 from reid.gallery.merging import merge_start
+from reid.gallery.packing import packed
 from reid.gallery.repair import RepairReport, repair
-from reid.gallery.scan import scan, scan_range
+from reid.gallery.row_ids import known_rows, new_ids, rows_of
 from reid.gallery.searching import Mask, search
-from reid.gallery.segment import Batch, OpenSegment, SegmentRows, Source, write_records
-from reid.gallery.snapshot import Snapshot, load
+from reid.gallery.segment import Batch, OpenSegment, Source, write_records
+from reid.gallery.snapshot import Snapshot, load, load_newest
 from reid.gallery.storage import (
-    OWN_NAMES,
     GalleryStorage,
     damaged,
     logger,
     new_stem,
+    refuse_occupied,
     successor,
 )
 from reid.gallery.store import DTYPES, METRICS, Found, Rows, StoreInfo
@@ -49,16 +49,17 @@ from reid.gallery.table import LiveRecords
 from reid.gallery.tombstones import make_ranges, range_ids
 from reid.gallery.where import Record, RowFilter
 
+if TYPE_CHECKING:
+    from reid.gallery.approximate import IndexReport
+
+# What searches (reid.gallery.scan, .approximate) imports torch, which takes longer than to open a
+# gallery of a million rows: it is imported at the first search.
+
 SEGMENT_ROWS = 1 << 18  # at most, so that a change of records rewrites few
 _MERGED_ROWS = 1 << 16
 _MERGED_BYTES = 64 << 20
-_RELOAD_ATTEMPTS = 5
 _BUILD_ATTEMPTS = 3
 _SHOWN_CAMERAS = 1000
-_REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Get leave to write there"),
-}
 
 
 class EmbeddedStore:
@@ -101,11 +102,11 @@ class EmbeddedStore:
         _check_index(index, dim, metric)
         storage = GalleryStorage(Path(path))
         manifest = Manifest(uuid.uuid4().hex, dim, metric, index, dtype, model)
-        _refuse_occupied(storage)
-        with _saying(f"No gallery could be made at {storage.root}"):
+        refuse_occupied(storage)
+        with saying(f"No gallery could be made at {storage.root}"):
             storage.make_folders()
             with storage.lock(lock_timeout):
-                _refuse_occupied(storage)
+                refuse_occupied(storage)
                 storage.clean(None)
                 storage.commit(None, manifest)
         return cls(storage, load(storage, manifest, None), lock_timeout)
@@ -127,7 +128,7 @@ class EmbeddedStore:
                 f"{manifest.dtype!r}; this program reads {' or '.join(METRICS)} with "
                 f"{' or '.join(DTYPES)}. Open it with the program that made it."
             )
-        return cls(storage, _load_newest(storage, manifest, None), lock_timeout)
+        return cls(storage, load_newest(storage, manifest, None), lock_timeout)
 
     def close(self) -> None:
         self._current = None
@@ -162,11 +163,11 @@ class EmbeddedStore:
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         snapshot = self._snapshot
-        return snapshot.take(_rows_of(snapshot, ids))
+        return snapshot.take(rows_of(snapshot, ids))
 
     def thumbnail(self, row_id: int) -> bytes | None:
         snapshot = self._snapshot
-        return snapshot.thumbnail(int(_rows_of(snapshot, [row_id])[0]))
+        return snapshot.thumbnail(int(rows_of(snapshot, [row_id])[0]))
 
     def blocks(self, rows: int = 4096) -> Iterator[Rows]:
         return self._snapshot.blocks(rows)
@@ -213,7 +214,7 @@ class EmbeddedStore:
             manifest = snapshot.manifest
             if manifest.dtype == "float16":
                 _check_float16(vectors)
-            given = _new_ids(manifest, len(vectors), ids)
+            given = new_ids(manifest, len(vectors), ids)
             batch = Batch(RecordColumns.encode(given, records), vectors, thumbnails)
             segments = self._add_segments(snapshot, batch)
             self._commit(
@@ -222,13 +223,14 @@ class EmbeddedStore:
         return given.tolist()  # type: ignore[no-any-return]
 
     def remove(self, ids: Sequence[int]) -> int:
-        wanted = np.unique(np.array(sorted(set(ids)), np.int64))
-        if not len(wanted):
+        wanted = sorted(set(ids))
+        if not wanted:
             return 0
         with self._writing() as snapshot:
-            _known_rows(snapshot, wanted, "removed")
+            rows = known_rows(snapshot, wanted, "removed")
             manifest = snapshot.manifest
-            ranges = make_ranges(np.concatenate([range_ids(snapshot.tombstones), wanted]))
+            gone = snapshot.table.ids[rows]
+            ranges = make_ranges(np.concatenate([range_ids(snapshot.tombstones), gone]))
             file = self._storage.write_tombstones(manifest.generation + 1, ranges)
             removed = manifest.removed_rows + len(wanted)
             self._commit(snapshot, successor(manifest, tombstones=file, removed_rows=removed))
@@ -239,30 +241,34 @@ class EmbeddedStore:
             return 0
         with self._writing() as snapshot:
             manifest = snapshot.manifest
-            ids = np.array(sorted(records), np.int64)
-            rows = _known_rows(snapshot, ids, "changed")
+            ids = sorted(records)
+            rows = known_rows(snapshot, ids, "changed")
             segments: list[Segment] = []
             start = 0
             for segment in snapshot.segments:
-                inside = rows - start
-                here = (inside >= 0) & (inside < len(segment))
-                start += len(segment)
+                first, last = np.searchsorted(rows, [start, start + len(segment)]).tolist()
+                inside = (rows[first:last] - start).tolist()
                 changed = {
                     row: records[row_id]
-                    for row, row_id in zip(inside[here].tolist(), ids[here].tolist(), strict=True)
+                    for row, row_id in zip(inside, ids[first:last], strict=True)
                 }
                 segments.append(self._rewritten(manifest, segment, changed))
+                start += len(segment)
             self._commit(snapshot, successor(manifest, segments=tuple(segments)))
         return len(records)
 
     def compact(self) -> None:
+        """Rewrite the segments that are small or hold removed rows; build the index again.
+
+        Nobody is kept from searching, nor, while the index is built, from writing.
+        """
         with self._writing() as snapshot:
             manifest = snapshot.manifest
-            least = -(-manifest.live_rows // SEGMENT_ROWS)
-            if not manifest.removed_rows and len(manifest.segments) <= least:
+            plan = list(packed(snapshot, SEGMENT_ROWS))
+            if tuple(plan) == manifest.segments:
                 return
             segments = [
-                self._write(manifest, sources) for sources in _packed(snapshot, SEGMENT_ROWS)
+                part if isinstance(part, Segment) else self._write(manifest, part) for part in plan
             ]
             new = successor(
                 manifest,
@@ -288,12 +294,14 @@ class EmbeddedStore:
         queries: NDArray[np.float32] | None = None,
         seed: int = 0,
         progress: Callable[[str, int, int], None] | None = None,
-    ) -> IndexReport | None:
+    ) -> "IndexReport | None":
         """See :meth:`reid.gallery.Gallery.build_index`; ``'Flat'`` drops the index there is.
 
         It is built over the rows of now while others may read and write: rows added since are
         scanned beside it. Where a :meth:`compact` came between, it is built again.
         """
+        from reid.gallery.approximate import ApproximateIndex
+
         for _ in range(_BUILD_ATTEMPTS):
             self.refresh()
             snapshot = self._snapshot
@@ -344,6 +352,8 @@ class EmbeddedStore:
     # -- asking -------------------------------------------------------------------------------
 
     def search(self, queries: NDArray[np.float32], k: int, rows: RowFilter, exact: bool) -> Found:
+        from reid.gallery.scan import scan
+
         snapshot = self._snapshot
         metric = snapshot.manifest.metric
 
@@ -362,6 +372,8 @@ class EmbeddedStore:
     def search_range(
         self, queries: NDArray[np.float32], min_score: float, rows: RowFilter, limit: int | None
     ) -> Found:
+        from reid.gallery.scan import scan_range
+
         snapshot = self._snapshot
         metric = snapshot.manifest.metric
 
@@ -378,14 +390,13 @@ class EmbeddedStore:
             DamagedGalleryError: naming all that is damaged.
         """
         _ = self._snapshot
-        for _ in range(_RELOAD_ATTEMPTS):
-            manifest = self._read_manifest()
-            sentences = inspect(self._storage, manifest).sentences
-            if not sentences:
-                return
-            if self._read_manifest() == manifest:  # else files went with a change meanwhile
-                break
-        raise damaged(self._storage.root, sentences)
+        manifest = self._read_manifest()
+        sentences = inspect(self._storage, manifest).sentences
+        if sentences:  # a file that a change took away meanwhile is not damaged
+            names = self._storage.names(self._read_manifest())
+            sentences = [line for line in sentences if line.partition(":")[0] in names]
+        if sentences:
+            raise damaged(self._storage.root, sentences)
 
     def refresh(self) -> bool:
         with self._loading:
@@ -413,7 +424,7 @@ class EmbeddedStore:
         try:
             manifest = self._storage.read_manifest()
         except FileNotFoundError:
-            raise _gone(self._storage.root) from None
+            raise gone(self._storage.root) from None
         if manifest.uid != self._uid:
             raise ValueError(
                 f"The gallery {self._storage.root} was replaced by another one since it was "
@@ -426,7 +437,7 @@ class EmbeddedStore:
         snapshot = self._snapshot
         if manifest == snapshot.manifest:
             return False
-        self._current = _load_newest(self._storage, manifest, snapshot)
+        self._current = load_newest(self._storage, manifest, snapshot)
         return True
 
     @contextmanager
@@ -436,10 +447,10 @@ class EmbeddedStore:
         _ = self._snapshot
         with (
             self._writer,
-            _saying(f"The gallery {root} could not be changed and is as it was before"),
+            saying(f"The gallery {root} could not be changed and is as it was before"),
         ):
             if not root.is_dir():
-                raise _gone(root)
+                raise gone(root)
             with self._storage.lock(self._lock_timeout):
                 with self._loading:
                     self._follow(self._read_manifest())
@@ -504,73 +515,10 @@ class EmbeddedStore:
         return replace(segment.entry, records=records)
 
 
-def _load_newest(
-    storage: GalleryStorage, manifest: Manifest, previous: Snapshot | None
-) -> Snapshot:
-    """Load a state; the next one if another process compacted its files away meanwhile."""
-    for _ in range(_RELOAD_ATTEMPTS):
-        try:
-            return load(storage, manifest, previous)
-        except DamagedGalleryError:
-            newer = storage.read_manifest()
-            if newer == manifest:
-                raise
-            manifest = newer
-    return load(storage, manifest, previous)
-
-
-def _packed(snapshot: Snapshot, most: int) -> Iterator[list[SegmentRows]]:
-    """The rows that were not removed, in runs of at most ``most`` rows."""
-    run: list[SegmentRows] = []
-    room = most
-    for number, segment in enumerate(snapshot.segments):
-        rows = snapshot.live_numbers(number)
-        while len(rows):
-            run.append(segment.rows(rows[:room]))
-            rows, room = rows[room:], room - len(rows[:room])
-            if not room:
-                yield run
-                run, room = [], most
-    if run:
-        yield run
-
-
-def _gone(root: Path) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"The gallery {root} is not there any more: its folder was deleted, moved or unmounted. "
-        "Searches go on with what is in memory; put the folder back, or open the gallery where it "
-        "is now."
-    )
-
-
-@contextmanager
-def _saying(what: str) -> Iterator[None]:
-    """Put ``what`` in front of an OSError of the disk, keeping its type and errno."""
-    try:
-        yield
-    except (FileExistsError, FileNotFoundError, UndecidedWriteError):
-        raise  # these have a message of their own
-    except OSError as error:
-        reason = f"{what}: {error.strerror or error}"
-        remedy = _REMEDIES.get(error.errno or 0, "See to the disk")
-        raise type(error)(error.errno, f"{reason}. {remedy}, then try again") from error
-
-
-def _refuse_occupied(storage: GalleryStorage) -> None:
-    root = storage.root
-    if storage.manifest_path.exists():
-        raise FileExistsError(
-            f"There is a gallery at {root} already. Open it with Gallery.open(path), or choose "
-            "another path."
-        )
-    if root.exists() and (
-        not root.is_dir() or any(child.name not in OWN_NAMES for child in root.iterdir())
-    ):
-        raise FileExistsError(f"{root} holds other files. Choose a new or empty folder.")
-
-
 def _check_index(index: str, dim: int, metric: str) -> None:
     if index != "Flat":
+        from reid.gallery.approximate import check_factory
+
         check_factory(index, dim, metric)
 
 
@@ -583,36 +531,3 @@ def _check_float16(vectors: NDArray[np.float32]) -> None:
             f"most 65504), in {len(rows)} rows, the first {rows[0]}. Scale them, or make a gallery "
             "with dtype='float32'. Nothing was added."
         )
-
-
-def _new_ids(manifest: Manifest, count: int, ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    if ids is None:
-        return np.arange(manifest.next_id, manifest.next_id + count)
-    ids = np.asarray(ids, np.int64)
-    if ids.shape != (count,):
-        raise ValueError(f"add needs one id per feature; got {ids.shape} for {count} features.")
-    if (np.diff(ids) <= 0).any() or ids[0] < manifest.next_id:
-        raise ValueError(
-            f"ids must ascend, and begin at {manifest.next_id} or above, the next free one; got "
-            f"{ids[:5].tolist()}{' ...' if count > 5 else ''}. Nothing was added."
-        )
-    return ids
-
-
-def _rows_of(snapshot: Snapshot, ids: Sequence[int]) -> NDArray[np.int64]:
-    """Row numbers; KeyError for an id that is not there."""
-    inside = [row_id if 0 <= row_id < 2**63 else -1 for row_id in ids]
-    rows = snapshot.table.rows_of(np.array(inside, np.int64))
-    if (missing := np.flatnonzero(rows < 0)).size:
-        raise KeyError(ids[int(missing[0])])
-    return rows
-
-
-def _known_rows(snapshot: Snapshot, ids: NDArray[np.int64], done: str) -> NDArray[np.int64]:
-    """Row numbers; ValueError names ids that are not there."""
-    rows = snapshot.table.rows_of(ids)
-    if len(unknown := ids[rows < 0]):
-        from reid.gallery.gallery import unknown_ids
-
-        raise unknown_ids(unknown.tolist(), len(ids), done)
-    return rows

@@ -20,7 +20,7 @@ _PREFIX = re.compile(
 _LISTS = re.compile(r"IVF([1-9]\d*)(_HNSW([2-9]|[1-9]\d+))?")
 _GRAPH = re.compile(r"HNSW([2-9]|[1-9]\d+)")
 _SCALARS = {"Flat", "SQfp16", "SQ8"}
-_PRODUCTS = re.compile(r"PQ([1-9]\d*)(x([1-9]\d*))?(fsr?)?")
+_PRODUCTS = re.compile(r"PQ[1-9]\d*(x(4|6|8|10|12)|x4fsr?)?")
 
 _SUPPORTED = (
     "Supported are 'Flat' (exact); 'HNSW<links>' with ',Flat', ',SQfp16' or ',SQ8'; and "

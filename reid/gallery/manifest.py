@@ -192,6 +192,11 @@ def _from_body(body: dict[str, Any]) -> Manifest:
                 thumbnails=None if thumbnails is None else _file(thumbnails, _FILE_NAME),
             )
         )
+    ends = [end for segment in segments for end in (segment.first_id, segment.last_id + 1)]
+    if any(segment.rows < 1 for segment in segments) or ends != sorted(ends):
+        raise ValueError("segments without rows, or out of order")
+    if ends and not 0 <= ends[0] < ends[-1] <= int(body["next_id"]):
+        raise ValueError("ids that were not given yet")
     model, tombstones, built = body["model"], body["tombstones"], body["built"]
     return Manifest(
         uid=str(body["uid"]),

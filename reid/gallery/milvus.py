@@ -28,7 +28,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,22 @@ from reid.gallery.store import Found, Rows, StoreInfo
 from reid.gallery.where import Record, RowFilter
 
 _CLAIM_ATTEMPTS = 50
+_COPYING = "copying"
+
+
+class _Meta(NamedTuple):
+    """What the second collection says."""
+
+    claims: dict[str, int]
+    """By claim, the first id that it leaves to others: the highest is the next id."""
+    stamp: str
+    """Of the last write."""
+    copying: bool
+    """Whether rows come that bring their ids."""
+
+    @property
+    def next_id(self) -> int:
+        return max(self.claims.values(), default=0)
 
 
 class MilvusStore:
@@ -68,7 +84,7 @@ class MilvusStore:
         self._info = info
         self._claims: dict[str, int] = {}
         self._writer = threading.Lock()
-        self._stamp = self._read_meta()[1]
+        self._stamp = self._read_meta().stamp
         self._search = MilvusSearch(connection, info, self._walk, self.fields)
 
     # -- making and opening -------------------------------------------------------------------
@@ -186,8 +202,7 @@ class MilvusStore:
         return columns
 
     def stats(self) -> dict[str, Any]:
-        rows, (claims, _) = len(self), self._read_meta()
-        given = max(claims.values(), default=0)
+        rows, given = len(self), self._read_meta().next_id
         return {
             "rows": rows,
             "removed": given - rows,  # ids given to rows that are not there
@@ -199,7 +214,7 @@ class MilvusStore:
 
     def refresh(self) -> bool:
         """Nothing to do, for every call sees the newest; whether any client wrote since."""
-        before, (_, self._stamp) = self._stamp, self._read_meta()
+        before, self._stamp = self._stamp, self._read_meta().stamp
         return self._stamp != before
 
     # -- changing -----------------------------------------------------------------------------
@@ -215,12 +230,20 @@ class MilvusStore:
         triples = zip(vectors, records, pictures, strict=True)
         rows = [new_row(number, *triple) for number, triple in enumerate(triples)]
         with self._writer:
-            given: list[int] = self._reserve(len(rows), ids).tolist()
-            for row, row_id in zip(rows, given, strict=True):
+            given = self._reserve(len(rows)) if ids is None else self._begin_copy(ids)
+            numbers: list[int] = given.tolist()
+            for row, row_id in zip(rows, numbers, strict=True):
                 row["id"] = row_id
-            self._send(rows, [])
+            try:
+                self._send(rows, [])
+            except OSError:
+                if ids is not None:
+                    self._milvus.delete(meta_name(self._name), _any_of([_COPYING]))
+                raise
+            if ids is not None:
+                self._end_copy(numbers[-1] + 1)
             self._leave_stamp()
-        return given
+        return numbers
 
     def remove(self, ids: Sequence[int]) -> int:
         with self._writer:
@@ -292,7 +315,8 @@ class MilvusStore:
         return picture_of(self._fetch([row_id], ["id", "thumbnail"], None)[row_id])
 
     def blocks(self, rows: int = 4096) -> Iterator[Rows]:
-        for block in self._walk("", ["vector", "record", "thumbnail"], rows):
+        walk = self._walk("", ["vector", "record", "thumbnail"])
+        for block in (part for found in walk for part in parts(found, rows)):
             yield Rows(
                 np.array([row["id"] for row in block], np.int64),
                 np.array([row["vector"] for row in block], np.float32),
@@ -302,14 +326,11 @@ class MilvusStore:
 
     # -- rows -----------------------------------------------------------------------------------
 
-    def _walk(
-        self, filter_: str, columns: Sequence[str], rows: int | None = None
-    ) -> Iterator[list[dict[str, Any]]]:
+    def _walk(self, filter_: str, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
         """Rows by ascending id, a range of ids at a time: Milvus's own iterator may not end."""
-        claims, _ = self._read_meta()
         step = BLOCK_BYTES // (4 * self._info.dim + 1024)
-        step = min(max(step, 256), 4096, rows or LIMIT)
-        for start in range(0, max(claims.values(), default=0), step):
+        step = min(max(step, 256), 4096)
+        for start in range(0, self._read_meta().next_id, step):
             text = conjunction([filter_, f"id >= {start} and id < {start + step}"])
             found = self._milvus.query(self._name, text, ["id", *columns])
             if found:
@@ -359,18 +380,17 @@ class MilvusStore:
 
     # -- what is known about the gallery --------------------------------------------------------
 
-    def _read_meta(self) -> tuple[dict[str, int], str]:
-        """The claims on ids (the first id that each leaves to others), and the last write."""
+    def _read_meta(self) -> _Meta:
         rows = self._milvus.query(meta_name(self._name), 'key != ""', ["key", "value"])
         values = {row["key"]: row["value"] for row in rows}
         claims = {key: int(value) for key, value in values.items() if key.startswith("ids-")}
-        return claims, values.get("stamp", "")
+        return _Meta(claims, values.get("stamp", ""), _COPYING in values)
 
     def _leave_stamp(self) -> None:
         self._stamp = uuid.uuid4().hex
         self._milvus.upsert(meta_name(self._name), [meta_row("stamp", self._stamp)])
 
-    def _reserve(self, count: int, ids: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    def _reserve(self, count: int) -> NDArray[np.int64]:
         """Ids that no other client gets.
 
         A claim is written first and looked for others afterwards: of two clients that claim at the
@@ -381,28 +401,56 @@ class MilvusStore:
         known = self._claims
         for attempt in range(_CLAIM_ATTEMPTS):
             if attempt or not known:
-                known, _ = self._read_meta()
+                known = self._read_meta().claims
             first = max(known.values(), default=0)
-            if ids is not None:
-                self._check_ids(ids, first)
-            given = np.arange(first, first + count) if ids is None else ids
             key = f"ids-{uuid.uuid4().hex}"
-            self._milvus.upsert(meta, [meta_row(key, str(int(given[-1]) + 1))])
-            seen, _ = self._read_meta()
-            if set(seen) - set(known) == {key}:
+            self._milvus.upsert(meta, [meta_row(key, str(first + count))])
+            seen = self._read_meta()
+            if set(seen.claims) - set(known) == {key} and not seen.copying:
                 if known:
                     self._milvus.delete(meta, _any_of(known))
-                self._claims = {key: seen[key]}
-                return given
+                self._claims = {key: first + count}
+                return np.arange(first, first + count)
             self._milvus.delete(meta, _any_of([key]))
+            if seen.copying:
+                raise GalleryLockedError(
+                    f"A copy into {self._info.location} goes on, or was broken off. Wait for it, "
+                    "or do it again: copy_gallery goes on where it was."
+                )
             time.sleep(random.uniform(0, 0.02 * (attempt + 1)))
         raise GalleryLockedError(
             f"Other clients add to {self._info.location} all the time: no ids could be reserved in "
             f"{_CLAIM_ATTEMPTS} attempts. Add larger batches, or from fewer clients."
         )
 
+    def _begin_copy(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows that bring their ids: others' adds are refused until these are there.
+
+        The claim on the ids comes after the rows, so that a copy that was broken off can be done
+        again.
+        """
+        meta = meta_name(self._name)
+        known = self._read_meta().claims
+        self._check_ids(ids, max(known.values(), default=0))
+        self._milvus.upsert(meta, [meta_row(_COPYING, str(int(ids[0])))])
+        claims = self._read_meta().claims
+        if set(claims) - set(known):
+            self._milvus.delete(meta, _any_of([_COPYING]))
+            raise GalleryLockedError(
+                f"Another client adds to {self._info.location}; copy into it when nobody does."
+            )
+        self._claims = claims
+        return ids
+
+    def _end_copy(self, stop: int) -> None:
+        meta = meta_name(self._name)
+        key = f"ids-{uuid.uuid4().hex}"
+        self._milvus.upsert(meta, [meta_row(key, str(stop))])
+        self._milvus.delete(meta, _any_of([*self._claims, _COPYING]))
+        self._claims = {key: stop}
+
     def _check_ids(self, ids: NDArray[np.int64], first: int) -> None:
-        if len(ids) and (ids[0] < first or np.any(np.diff(ids) <= 0)):
+        if ids[0] < first or np.any(np.diff(ids) <= 0):
             raise ValueError(
                 f"ids must ascend, and be at least {first}: all below were given before in "
                 f"{self._info.location}. Copy into an empty gallery."
@@ -410,7 +458,7 @@ class MilvusStore:
 
 
 class _Records(Mapping[int, Record]):
-    """Asks for single records, and for blocks of them where one walks; keeps what it walked over."""
+    """Asks for single records, or for blocks where one walks; keeps what it walked over."""
 
     def __init__(self, store: MilvusStore) -> None:
         self._store = store

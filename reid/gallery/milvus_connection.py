@@ -14,6 +14,7 @@ from reid.gallery.address import TOKEN_VARIABLE, Address
 LIMIT = 16384  # rows of an answer; Milvus refuses more
 _CONNECT_SECONDS = 10.0
 _CALL_SECONDS = 60.0
+_LITE_ROWS = 1000  # milvus-lite searches what it holds in memory a hundred times as slowly
 _STRONG = {"consistency_level": "Strong"}
 
 
@@ -44,6 +45,7 @@ class Connection:
                 _leave_lite(address.uri)
             raise
         self._open = True
+        self._unflushed = 0
 
     def close(self) -> None:
         if not self._open:
@@ -137,6 +139,10 @@ class Connection:
 
     def upsert(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
         self._do("writing rows", "upsert", name, data=list(rows))
+        self._unflushed += len(rows)
+        if self.address.lite and self._unflushed >= _LITE_ROWS:
+            self._do("writing what is in memory", "flush", name)
+            self._unflushed = 0
 
     def delete(self, name: str, filter_: str) -> None:
         self._do("removing rows", "delete", name, filter=filter_)

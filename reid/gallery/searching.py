@@ -36,8 +36,7 @@ def search(
     found_scores: list[NDArray[np.float64]] = [np.empty(0)] * count
     allowed = np.zeros(count, np.int64)
     recall = None
-    excluded = [table.rows_of(np.array(sorted(ids), np.int64)) for ids in _excluded(rows, count)]
-    excluded = [numbers[numbers >= 0] for numbers in excluded]
+    excluded = _excluded(snapshot, rows, count)
     for group, mask, hidden in _groups(snapshot, rows, excluded):
         kept = len(table) if mask is None else int(np.count_nonzero(mask))
         own = [
@@ -64,11 +63,16 @@ def search(
     )
 
 
-def _excluded(rows: RowFilter, count: int) -> Sequence[frozenset[int]]:
-    """Ids that fit int64, by query: others are nowhere."""
+def _excluded(snapshot: Snapshot, rows: RowFilter, count: int) -> list[NDArray[np.int64]]:
+    """By query the numbers of the rows that it must not see; ids that are nowhere have none."""
     if rows.exclude_ids is None:
-        return [frozenset()] * count
-    return [frozenset(i for i in ids if 0 <= i < 2**63) for ids in rows.exclude_ids]
+        return [np.empty(0, np.int64)] * count
+    found = []
+    for ids in rows.exclude_ids:
+        fitting = np.array(sorted(row_id for row_id in ids if 0 <= row_id < 2**63), np.int64)
+        numbers = snapshot.table.rows_of(fitting)
+        found.append(numbers[numbers >= 0])
+    return found
 
 
 def _groups(

@@ -274,6 +274,12 @@ def read_records(
         raise DamagedGalleryError(
             f"{file.name}: holds {len(columns)} records, expected {entry.rows}"
         )
+    ends = (int(columns.ids[0]), int(columns.ids[-1]))
+    if ends != (entry.first_id, entry.last_id):
+        raise DamagedGalleryError(
+            f"{file.name}: holds the ids {ends[0]} to {ends[1]}, expected {entry.first_id} to "
+            f"{entry.last_id}"
+        )
     return columns, crc32, pictures
 
 

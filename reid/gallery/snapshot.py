@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.gallery.approximate import ApproximateIndex
 from reid.gallery.errors import DamagedGalleryError
-from reid.gallery.manifest import Manifest
+from reid.gallery.manifest import DataFile, Manifest
 from reid.gallery.segment import OpenSegment, open_segment
 from reid.gallery.storage import GalleryStorage, damaged, logger
 from reid.gallery.store import Rows
 from reid.gallery.table import RecordTable
 from reid.gallery.tombstones import Ranges, live_mask
+
+if TYPE_CHECKING:
+    from reid.gallery.approximate import ApproximateIndex
 
 
 class Snapshot:
@@ -36,7 +38,7 @@ class Snapshot:
         manifest: Manifest,
         segments: tuple[OpenSegment, ...],
         tombstones: Ranges,
-        index: ApproximateIndex | None,
+        index: "ApproximateIndex | None",
     ) -> None:
         self.manifest, self.segments, self.tombstones = manifest, segments, tombstones
         self.index = index
@@ -89,24 +91,39 @@ class Snapshot:
         return None if live.all() else live
 
 
-def load(storage: GalleryStorage, manifest: Manifest, previous: Snapshot | None) -> Snapshot:
+_RELOAD_ATTEMPTS = 20
+
+Opened: TypeAlias = dict[DataFile, OpenSegment]
+"""Segments by their file of vectors, which tells that they are the same rows."""
+
+
+def load(
+    storage: GalleryStorage,
+    manifest: Manifest,
+    previous: Snapshot | None,
+    opened: Opened | None = None,
+) -> Snapshot:
     """Open what a manifest names; what ``previous`` has open already is shared with it.
+
+    ``opened`` takes in what could be opened, and is used, when the rest could not.
 
     Raises:
         DamagedGalleryError: naming every file that is missing, cut short or, as far as it was read,
             changed.
     """
-    known = {} if previous is None else {s.entry.vectors: s for s in previous.segments}
+    opened = {} if opened is None else opened
+    for segment in () if previous is None else previous.segments:
+        opened.setdefault(segment.entry.vectors, segment)
     segments, damage = [], []
     for entry in manifest.segments:
-        old = known.get(entry.vectors)
+        old = opened.get(entry.vectors)
         if old is not None and old.entry == entry:
             segments.append(old)
             continue
         try:
-            segments.append(
-                open_segment(storage.segments_path, entry, manifest.dim, manifest.dtype, old)
-            )
+            segment = open_segment(storage.segments_path, entry, manifest.dim, manifest.dtype, old)
+            opened[entry.vectors] = segment
+            segments.append(segment)
         except FileNotFoundError as error:
             damage.append(f"{_name(error)}: missing")
         except DamagedGalleryError as error:
@@ -129,10 +146,30 @@ def load(storage: GalleryStorage, manifest: Manifest, previous: Snapshot | None)
     return Snapshot(manifest, tuple(segments), tombstones, index)
 
 
-def _read_index(storage: GalleryStorage, manifest: Manifest) -> ApproximateIndex | None:
+def load_newest(storage: GalleryStorage, manifest: Manifest, previous: Snapshot | None) -> Snapshot:
+    """Load a state; the next one if another process took its files away meanwhile.
+
+    What was opened of one state is kept for the next: however busy the writer, each attempt has
+    less to open than the one before.
+    """
+    opened: Opened = {}
+    for _ in range(_RELOAD_ATTEMPTS):
+        try:
+            return load(storage, manifest, previous, opened)
+        except DamagedGalleryError:
+            newer = storage.read_manifest()
+            if newer == manifest:
+                raise
+            manifest = newer
+    return load(storage, manifest, previous, opened)
+
+
+def _read_index(storage: GalleryStorage, manifest: Manifest) -> "ApproximateIndex | None":
     """The index that a manifest names; None, and a word in the log, for one that is unusable."""
     if manifest.built is None:
         return None
+    from reid.gallery.approximate import ApproximateIndex  # with torch, which is slow to import
+
     try:
         index = ApproximateIndex.read(storage.index_folder(manifest.built))
         if index.rows != manifest.built.rows or index.rows > manifest.rows:

@@ -49,7 +49,7 @@ from reid.gallery.tombstones import NO_RANGES, Ranges, decode_ranges, encode_ran
 logger = logging.getLogger(__name__)
 
 TOMBSTONES, TWIN = ".tombstones", ".twin"
-OWN_NAMES = {"lock", "segments", "manifest.json.tmp"}
+_OWN_NAMES = {"lock", "segments", "manifest.json.tmp"}
 """What a crash within the making of a gallery may leave."""
 
 
@@ -199,6 +199,12 @@ class GalleryStorage:
             names += [manifest.tombstones.name, manifest.tombstones.name + TWIN]
         return [self.segments_path / name for name in names]
 
+    def names(self, manifest: Manifest) -> set[str]:
+        """The names of all files that belong to a gallery of this manifest."""
+        built = () if manifest.built is None else manifest.built.files
+        found = {path.name for path in self.named(manifest)} | {file.name for file in built}
+        return found | {self.manifest_path.name, self.backup_path.name}
+
     def owned(self, manifest: Manifest) -> set[Path]:
         """The same, and the folder of the index."""
         built = manifest.built
@@ -237,6 +243,19 @@ class GalleryStorage:
     def _replace_manifest(self, manifest: Manifest) -> None:
         with replacing(self.manifest_path) as file:
             file.write(encode(manifest))
+
+
+def refuse_occupied(storage: GalleryStorage) -> None:
+    root = storage.root
+    if storage.manifest_path.exists():
+        raise FileExistsError(
+            f"There is a gallery at {root} already. Open it with Gallery.open(path), or choose "
+            "another path."
+        )
+    if root.exists() and (
+        not root.is_dir() or any(child.name not in _OWN_NAMES for child in root.iterdir())
+    ):
+        raise FileExistsError(f"{root} holds other files. Choose a new or empty folder.")
 
 
 def successor(manifest: Manifest, **changes: Any) -> Manifest:

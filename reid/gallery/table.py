@@ -1,6 +1,6 @@
 """The records of a whole gallery, segment by segment: filters to masks, row numbers to records."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from reid.gallery.where import (
     value_key,
 )
 
-_FUNCTION_BLOCK = 4096  # rows made into dicts at a time
+_BLOCK = 4096  # rows made into dicts at a time
 
 
 class RecordTable:
@@ -78,6 +78,11 @@ class RecordTable:
         if self.live is not None:
             there &= self.live[rows]
         return np.where(there, rows, -1)
+
+    def record(self, row: int) -> Record:
+        """The record of one row: a copy."""
+        number = int(np.searchsorted(self._starts, row, "right")) - 1
+        return self._segments[number].record(row - int(self._starts[number]))
 
     def records(self, rows: NDArray[np.int64]) -> list[Record]:
         """The records of rows, in any order: copies."""
@@ -156,8 +161,8 @@ class RecordTable:
     def _asked(
         self, function: Callable[[Record], object], rows: NDArray[np.int64]
     ) -> Iterator[bool]:
-        for start in range(0, len(rows), _FUNCTION_BLOCK):
-            block = rows[start : start + _FUNCTION_BLOCK]
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
             for row, record in zip(block.tolist(), self.records(block), strict=True):
                 try:
                     yield bool(function(dict(record)))
@@ -212,7 +217,19 @@ class LiveRecords(Mapping[int, Record]):
         row = self._row(row_id)
         if row < 0:
             raise KeyError(row_id)
-        return self._table.records(np.array([row]))[0]
+        return self._table.record(row)
+
+    def items(self) -> ItemsView[int, Record]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[Record]:
+        return _Values(self)
+
+    def blocks(self) -> Iterator[tuple[list[int], list[Record]]]:
+        """Ids and records of all rows, many at a time."""
+        for start in range(0, len(self), _BLOCK):
+            rows = self._table.live_rows[start : start + _BLOCK]
+            yield self._table.ids[rows].tolist(), self._table.records(rows)
 
     def _row(self, row_id: object) -> int:
         if isinstance(row_id, bool) or not isinstance(row_id, int | np.integer):
@@ -220,6 +237,24 @@ class LiveRecords(Mapping[int, Record]):
         if not 0 <= row_id < 2**63:
             return -1
         return int(self._table.rows_of(np.array([row_id], np.int64))[0])
+
+
+class _Items(ItemsView[int, Record]):
+    """Iterates by blocks, which is many times as fast as row by row."""
+
+    _mapping: LiveRecords
+
+    def __iter__(self) -> Iterator[tuple[int, Record]]:
+        for ids, records in self._mapping.blocks():
+            yield from zip(ids, records, strict=True)
+
+
+class _Values(ValuesView[Record]):
+    _mapping: LiveRecords
+
+    def __iter__(self) -> Iterator[Record]:
+        for _, records in self._mapping.blocks():
+            yield from records
 
 
 def _join(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:

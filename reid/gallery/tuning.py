@@ -103,7 +103,7 @@ class IndexReport:
         if self.ms > self.exact_ms:
             lines.append("It is slower than the exact scan: better leave it (index='Flat').")
         few = "All filters"
-        if self.filters:
+        if len(self.filters) > 1:
             few = f"Filters that keep less than {100 * self.filters[-1][0]:.0f} % of the rows"
         lines.append(f"{few} are answered exactly.")
         return "\n".join(lines)

@@ -52,6 +52,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if embed is not None:
             await asyncio.to_thread(_try_out, embed, gallery.dim)
+        await asyncio.to_thread(_warm_up, gallery)
         with contextlib.ExitStack() as ending:
             access = GalleryAccess(gallery, settings, metrics)
             ending.callback(access.close)
@@ -88,6 +89,12 @@ def create_app(
     app.add_middleware(Entrance, guard=parts.guard, settings=settings, metrics=metrics)
     app.state.parts = parts
     return app
+
+
+def _warm_up(gallery: Gallery) -> None:
+    """Search once: what is imported or compiled for the first search is there for the next."""
+    if len(gallery):
+        gallery.search(np.ones((1, gallery.dim), np.float32), 1)
 
 
 def _try_out(embed: Embed, dim: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -59,6 +60,11 @@ class Entrance:
         except ServiceError as error:
             if not status:
                 await error_response(error)(scope, receive, answer)
+        except asyncio.CancelledError:  # the service ends, and waits no longer
+            if status:
+                raise
+            gone = ServiceError(503, "stopping", "The service is stopping.", retry_after=10)
+            await error_response(gone)(scope, receive, answer)
         except Exception:
             LOG.exception("request %s failed", request_id)
             if not status:

@@ -68,6 +68,8 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ValueError: the address cannot be had; says why, and what to do.
     """
+    if not 0 <= port <= 65_535:  # else getaddrinfo takes it modulo 65,536
+        raise ValueError(f"cannot listen at port {port}: a port is a number from 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -80,7 +82,7 @@ def bind(host: str, port: int) -> socket.socket:
         except OSError:
             listening.close()
             raise
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ValueError(
             f"cannot listen at {host} port {port}: {why}. Choose another --port or --host, or stop "

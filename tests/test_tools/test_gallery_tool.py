@@ -91,6 +91,8 @@ def test_list_by_pages_and_filters(gallery, tool) -> None:
     assert document["rows"][0]["record"] == records(gallery)[7]
     code, out, err = tool("gallery", "list", gallery, "--ids", 3, 1, 3, "--json")
     assert [row["id"] for row in json.loads(out)["rows"]] == [3, 1], err
+    for wrong in (["--offset", -1], ["--limit", 0]):
+        assert tool("gallery", "list", gallery, *wrong)[0] == 2
 
 
 def test_update(gallery, tool) -> None:
@@ -242,6 +244,43 @@ def test_an_index_that_is_too_coarse_says_so(tool, tmp_path) -> None:
     code, out, err = tool("gallery", "index", path, "--build", "IVF2,PQ1x4", "--recall", 1.0)
     assert code == 0 and "NOT REACHED" in out, err
     assert "Worth trying: whole vectors, IVF2,SQfp16" in out
+
+
+@pytest.mark.parametrize("form", ["parquet", "safetensors"])
+def test_export_and_import(gallery, tool, tmp_path, form) -> None:
+    code, _, err = tool("gallery", "remove", gallery, "--ids", 5, "--yes")
+    assert code == 0, err
+    written, again = tmp_path / f"out.{form}", tmp_path / "again"
+    code, out, err = tool("gallery", "export", gallery, written, "--format", form)
+    assert code == 0 and "11 rows" in out, err
+    code, out, err = tool("gallery", "import", written, again)
+    assert code == 0 and "11 rows" in out, err
+    assert rows(again) == rows(gallery)
+    with Gallery.open(again) as found:
+        assert found.model == "m"
+    code, _, err = tool("gallery", "export", gallery, written, "--format", form)
+    assert code == 1 and "already" in err
+    code, _, err = tool("gallery", "import", written, again)
+    assert code == 1 and "already" in err
+    code, _, err = tool("gallery", "import", tmp_path / "nowhere", tmp_path / "other")
+    assert code == 1 and "nowhere" in err and not (tmp_path / "other").exists()
+
+
+def test_copy_goes_on(gallery, tool, tmp_path) -> None:
+    target = tmp_path / "copy"
+    (gallery / "extractor.json").write_text('{"config": "c.py", "weights": "w.pth"}')
+    code, out, err = tool("gallery", "copy", gallery, target)
+    assert code == 0 and "12 rows copied" in out, err
+    assert rows(target) == rows(gallery)
+    assert json.loads((target / "extractor.json").read_text())["weights"] == "w.pth"
+    with Gallery.open(gallery) as found:
+        found.add(vectors(2), [{"pid": 1}, {"pid": 2}], model="m")
+    code, out, err = tool("gallery", "copy", gallery, target)
+    assert code == 0 and "2 rows copied, 12 were there" in out, err
+    assert rows(target) == rows(gallery)
+    Gallery.create(tmp_path / "other", 8, model="n").close()
+    code, _, err = tool("gallery", "copy", gallery, tmp_path / "other")
+    assert code == 1 and "model" in err
 
 
 def test_help_is_instant_and_names_all_commands() -> None:

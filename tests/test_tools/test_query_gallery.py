@@ -75,25 +75,25 @@ def test_csv_has_a_line_a_hit(world, gallery, tool) -> None:
     assert Path(lines[0]["image"]).is_file() and lines[0]["camera"] in ("1", "2")
 
 
-def test_filters(world, gallery, ask) -> None:
+def test_filters(gallery, ask) -> None:
     with Gallery.open(gallery) as found:
         records = dict(found.records)
     number = len(records)
 
     def expected(keep) -> set[int]:
-        return {row_id for row_id, record in records.items() if keep(record)}
+        return {row_id for row_id, record in records.items() if row_id and keep(record)}
 
     def seen(*arguments: object) -> set[int]:
-        document = ask(image(world), "-k", number, *arguments)
+        document = ask("--id", 0, "-k", number, *arguments)
         (found,) = ids(document)
         assert document["queries"][0]["rows_allowed"] == len(found)
-        if len(found) < number:
+        if arguments:
             assert "fewer rows" in document["notes"][0]
         return set(found)
 
-    assert seen() == set(records)
+    assert seen() == expected(lambda r: True)
     assert seen("--cameras", "2") == expected(lambda r: r["camera"] == 2)
-    assert seen("--cameras", "1,2") == set(records)
+    assert seen("--cameras", "1,2") == expected(lambda r: True)
     assert seen("--time", 300, 700) == expected(lambda r: 300 <= r["time"] <= 700)
     assert seen("--time", "-", 700) == expected(lambda r: r["time"] <= 700)
     assert seen("--time", 300, "-") == expected(lambda r: r["time"] >= 300)
@@ -103,30 +103,30 @@ def test_filters(world, gallery, ask) -> None:
     assert seen("--where", '{"pid": {"$in": [1, 2, 3]}}') == expected(
         lambda r: r["pid"] in (1, 2, 3)
     )
-    own = int(image(world).split("_c")[-1][0])
+    own = records[0]["camera"]
     assert seen("--exclude-own-camera") == expected(lambda r: r["camera"] != own)
     assert seen("--where", "pid=null") == set()
 
 
-def test_ways_of_searching(world, ask) -> None:
-    plain = ask(image(world), "-k", 40)["queries"][0]["hits"]
-    grouped = ask(image(world), "-k", 5, "--group")["queries"][0]["hits"]
+def test_ways_of_searching(ask) -> None:
+    plain = ask("--id", 0, "-k", 40)["queries"][0]["hits"]
+    grouped = ask("--id", 0, "-k", 5, "--group")["queries"][0]["hits"]
     best: dict[int, int] = {}
     for hit in plain:
         best.setdefault(hit["record"]["pid"], hit["id"])
     assert [hit["id"] for hit in grouped] == list(best.values())[:5]
-    cameras = ask(image(world), "--group", "camera")["queries"][0]["hits"]
+    cameras = ask("--id", 0, "--group", "camera")["queries"][0]["hits"]
     assert {hit["record"]["camera"] for hit in cameras} == {1, 2} and len(cameras) == 2
 
-    reranked = ask(image(world), "-k", 5, "--rerank", 20)["queries"][0]["hits"]
+    reranked = ask("--id", 0, "-k", 5, "--rerank", 20)["queries"][0]["hits"]
     order = [hit["reranked"] for hit in reranked]
     assert order == sorted(order) and None not in order
-    assert ask(image(world), "--expand", 3, "--expand-alpha", 2.0)["search"]["expand"] == 3
+    assert ask("--id", 0, "--expand", 3, "--expand-alpha", 2.0)["search"]["expand"] == 3
 
     score = plain[4]["score"]
-    near = ask(image(world), "--range", score - 1e-9)["queries"][0]["hits"]
+    near = ask("--id", 0, "--range", score - 1e-9)["queries"][0]["hits"]
     assert [hit["id"] for hit in near] == [hit["id"] for hit in plain if hit["score"] >= score]
-    assert len(ask(image(world), "--range", score - 1e-9, "-k", 2)["queries"][0]["hits"]) == 2
+    assert len(ask("--id", 0, "--range", score - 1e-9, "-k", 2)["queries"][0]["hits"]) == 2
 
 
 def test_one_person_in_several_images(world, gallery, ask, tmp_path) -> None:

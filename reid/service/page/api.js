@@ -91,7 +91,7 @@ export async function request(path, { method = "GET", json, form, signal } = {})
     if (response.ok) return response;
     if (response.status === 401) {
       if (await renewToken(sent)) continue;
-      throw await errorOf(response);
+      throw new ApiError("This needs a token. Try again to type it in.", "unauthorized", 401);
     }
     if ((response.status === 503 || response.status === 429) && !waited) {
       const seconds = Number(response.headers.get("Retry-After") ?? NaN);

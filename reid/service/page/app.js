@@ -18,7 +18,7 @@ const SAMPLES = 16;
 
 let gallery = null;
 let marks = null;
-let query = null; // {kind: "image", key, file, address, ...} or {kind: "row", id, record, thumbnail}
+let query = null; // {kind: "image", key, file, ...} or {kind: "row", id, record, thumbnail}
 let answer = null; // the last search's, without its hits
 let running = null; // AbortController of the search under way
 let threshold = -Infinity; // exactly; the slider shows it on its own steps
@@ -286,8 +286,8 @@ function showStatus(reaching) {
   const what = filters.options.group ? "identities" : "hits";
   const parts = [
     `${words.count(reaching)} of ${words.count(shown)} ${what} reach the threshold`,
-    `${words.plural(total, "row", "rows")} ${exact ? "compared" : "searched, approximately"}`,
-    `${Math.max(1, Math.round(seconds * 1000))}\u00a0ms`,
+    `${words.plural(total, "row", "rows")} ${exact ? "compared" : "searched approximately"} in ` +
+      `${Math.max(1, Math.round(seconds * 1000))}\u00a0ms`,
   ];
   say(parts.join(" · "));
 }
@@ -355,7 +355,6 @@ function setThreshold(value) {
 function applyThreshold() {
   const part = (slider.value - slider.min) / (slider.max - slider.min);
   slider.style.setProperty("--at", part.toFixed(4));
-  find("#hits").style.setProperty("--threshold", part.toFixed(4));
   if (document.activeElement !== number) number.value = String(Number(threshold.toFixed(4)));
   find("#calibrated").disabled = threshold === gallery?.threshold?.value;
   const off = !gallery?.threshold && threshold <= Number(slider.min);
@@ -421,8 +420,8 @@ find("#clear-marks").addEventListener("click", async () => {
   const all = marks.count();
   const sure = await confirmed(
     "Clear all marks?",
-    `${words.plural(all.same + all.different, "mark", "marks")} of all queries in this gallery go ` +
-      "away from this browser. Export them first if you need them.",
+    `${words.plural(all.same + all.different, "mark", "marks")}, of all queries in this gallery, ` +
+      "will be gone from this browser. Export them first if you need them.",
     "Clear",
   );
   if (!sure) return;
@@ -698,6 +697,9 @@ function showSheet(open) {
 find("#open-filters").addEventListener("click", () => showSheet(true));
 find("#close-filters").addEventListener("click", () => showSheet(false));
 find("#shade").addEventListener("click", () => showSheet(false));
+matchMedia("(max-width: 860px)").addEventListener("change", () => {
+  if (document.body.classList.contains("sheet")) showSheet(false); // a phone was turned
+});
 
 find("#choose").addEventListener("click", () => find("#file").click());
 find("#other").addEventListener("click", () => find("#file").click());

@@ -6,7 +6,7 @@ import * as words from "./words.js";
 
 const FEW_CAMERAS = 24;
 const TYPING = 450; // ms until what is being typed counts
-const RERANKED = 200; // rows ordered anew, where that is switched on: the same for every page of hits
+const RERANKED = 200; // rows ordered anew if that is on: the same ones for every page of hits
 
 const nothing = () => ({
   cameras: new Map(), // camera -> "in" or "out"

@@ -69,6 +69,7 @@ export class HitList {
   /** Parts the hits anew; no card moves that need not. Returns how many reach it. */
   setThreshold(value) {
     this.threshold = value;
+    for (const { card } of this.cards) this.#tick(card);
     return this.#arrange();
   }
 
@@ -143,7 +144,8 @@ export class HitList {
         picture(hit), make("span", { class: "rank" }, String(hit.rank)),
         make("span", { class: "verdict" }, icon("same"), icon("different"))),
       make("span", { class: "score" },
-        make("span", { class: "bar" }, make("span", { class: "fill" })),
+        make("span", { class: "bar" },
+          make("span", { class: "fill" }), make("span", { class: "at" })),
         make("span", { class: "number" }, words.score(hit.score))),
       make("span", { class: "facts" },
         fact("pid", "person", "Identity", words.text(record.pid)),
@@ -159,9 +161,20 @@ export class HitList {
 
   #bar(card, hit) {
     if (!this.scale) return;
+    card.querySelector(".fill").style.width = this.#along(hit.score);
+    this.#tick(card);
+  }
+
+  /** The threshold on a card's bar: a variable of the whole list would restyle all of it. */
+  #tick(card) {
+    if (this.scale) card.querySelector(".at").style.left = this.#along(this.threshold);
+  }
+
+  /** How far along the scale a score is. */
+  #along(score) {
     const { low, high } = this.scale;
-    const part = Math.min(Math.max((hit.score - low) / (high - low), 0), 1);
-    card.style.setProperty("--score", part.toFixed(4));
+    const part = Math.min(Math.max((score - low) / (high - low), 0), 1);
+    return `${(100 * part).toFixed(2)}%`;
   }
 
   #reach(card) {

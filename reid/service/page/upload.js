@@ -41,8 +41,8 @@ export async function openImage(file, limits) {
   if (width * height > limits.upload_pixels) {
     URL.revokeObjectURL(address);
     throw new Error(
-      `The picture has ${width} x ${height} pixels; at most ${count(limits.upload_pixels)} in all ` +
-        "are accepted. Make it smaller, or cut out the part that matters.",
+      `The picture has ${width} x ${height} pixels; at most ${count(limits.upload_pixels)} in ` +
+        "all are accepted. Make it smaller, or cut out the part that matters.",
     );
   }
   return { file, address, width, height };

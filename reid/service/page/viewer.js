@@ -6,7 +6,7 @@ import * as words from "./words.js";
 
 /**
  * `hits()` gives the hits in shown order; `drawQuery(place)` puts the query's picture there;
- * `mark`, `similar`, `remove` are as of the list; `markOf(hit)` is "same", "different" or undefined.
+ * `mark` and `similar` are as of the list; `markOf(hit)` is "same", "different" or undefined.
  */
 export class Viewer {
   constructor({ hits, drawQuery, mark, markOf, similar, remove, closed }) {

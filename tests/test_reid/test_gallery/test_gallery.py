@@ -1,5 +1,6 @@
 """Creating, opening, adding, removing, compacting: what is refused, and what stays the same."""
 
+import gc
 import json
 import math
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from reid.gallery import Gallery, merging
+from reid.gallery import Gallery, embedded, merging
 from reid.gallery import segment as segment_module
 
 from .gallery_oracle import DIM, make_rows, make_thumbnails
@@ -218,6 +219,7 @@ def test_compact_copies_block_by_block(filled, monkeypatch):
     [
         ([1, 60], r"1 of 2 ids are not in the gallery.*: 60\. Nothing was removed"),
         ([-1], "not in the gallery"),
+        ([2**70], f": {2**70}. Nothing was removed"),
         ([5], "removed before"),
         ([1.0], "ids must be ints"),
         ([True], "ids must be ints"),
@@ -383,8 +385,6 @@ def test_a_damaged_segment_is_not_merged(path, caplog):
 
 
 def test_large_batches_are_split(path, monkeypatch):
-    from reid.gallery import embedded
-
     monkeypatch.setattr(embedded, "SEGMENT_ROWS", 16)
     gallery = Gallery.create(path, DIM)
     features, records = make_rows(40)
@@ -395,9 +395,28 @@ def test_large_batches_are_split(path, monkeypatch):
     gallery.remove([1, 20, 21, 22, 23, 24, 25, 26])
     expected = gallery.search(features, 9)
     gallery.compact()
-    assert segments_of(gallery) == [16, 16]
+    assert segments_of(gallery) == [16, 8, 8]  # halves and more stay where they are
     assert Gallery.open(path).search(features, 9) == expected
     assert list(gallery.records.values()) == list(Gallery.open(path).records.values())
+
+
+def test_compacting_leaves_large_whole_segments_where_they_are(path, monkeypatch):
+    monkeypatch.setattr(embedded, "SEGMENT_ROWS", 16)
+    gallery = Gallery.create(path, DIM)
+    for seed, count in enumerate((16, 16, 3, 10, 2, 2)):
+        gallery.add(*make_rows(count, seed))
+    gallery.remove([17])
+    before = [segment["vectors"]["name"] for segment in manifest_of(gallery)["segments"]]
+    records = dict(gallery.records)
+    gallery.compact()
+    after = [segment["vectors"]["name"] for segment in manifest_of(gallery)["segments"]]
+    assert segments_of(gallery) == [16, 16, 2, 10, 4]
+    assert (after[0], after[3]) == (before[0], before[3])
+    assert len({*after, *before}) == len(before) + 3
+    assert dict(Gallery.open(path).records) == records
+    gallery.compact()
+    assert [s["vectors"]["name"] for s in manifest_of(gallery)["segments"]] == after
+    gallery.verify()
 
 
 # -- updates and thumbnails -----------------------------------------------------------------------
@@ -429,6 +448,7 @@ def test_update_changes_fields_and_nothing_else(filled):
         ({1: {"pid": 1.5}}, "change of id 1, field 'pid': expected int or str"),
         ({1: {"a": {1}}}, "change of id 1, field 'a': not a JSON value"),
         ({"1": {}}, "ids must be ints"),
+        ({2**70: {}}, "not in the gallery"),
         ({1: "a"}, "change of id 1 must be a dict; got str"),
     ],
 )
@@ -494,7 +514,7 @@ def test_ids_given_by_a_copy(gallery):
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     assert store.add(features[:3], records[:3], ids=np.array([4, 7, 2**40])) == [4, 7, 2**40]
     assert gallery.add(features[3:4], records[3:4]) == [2**40 + 1]
-    for ids in ([2**40 + 1, 2**40 + 2], [2**41, 2**41], [2**41, 2**40 + 5], [2**41]):
+    for ids in ([2**40 + 1, 2**40 + 2], [2**41, 2**41], [2**41, 2**40], [2**41], [1, 2**63]):
         with pytest.raises(ValueError, match=r"Nothing was added|one id per feature"):
             store.add(features[4:], records[4:], ids=np.array(ids))
     gallery.remove([7])
@@ -554,6 +574,30 @@ def test_a_closed_gallery_says_so(filled):
     assert len(records) == 60  # whoever holds a view keeps it
     filled.close()
     assert len(Gallery.open(path)) == 60
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux says what is mapped")
+def test_memory_of_old_states_is_given_back(filled):
+    path = filled.path
+
+    def mapped():
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return [line for line in lines if str(path) in line]
+
+    filled.search(make_rows(1)[0], 3)
+    blocks = filled.blocks(5)
+    next(blocks)
+    filled.remove([0])
+    filled.compact()
+    assert [line for line in mapped() if line.endswith("(deleted)")]  # the blocks go on with them
+    blocks.close()
+    gc.collect()
+    assert [line.rpartition("/")[2] for line in mapped()] == [
+        file.name for file in (path / "segments").glob("*.npy")
+    ]
+    filled.close()
+    gc.collect()
+    assert not mapped()
 
 
 def test_searches_go_on_while_their_state_is_written_over(filled):

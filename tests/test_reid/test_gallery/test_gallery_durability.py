@@ -215,6 +215,46 @@ def test_leftovers_are_ignored_and_cleaned_by_the_next_writer(filled):
     assert not (gallery.path / "manifest.json.tmp").exists()
 
 
+def test_readers_open_follow_and_verify_while_another_process_writes(filled):
+    """Files that a change takes away while they are opened are no damage."""
+    writer = start(
+        """
+        import os
+        import sys
+        from reid.gallery import Gallery, merging
+        from tests.test_reid.test_gallery.gallery_oracle import make_rows
+
+        os.fsync = lambda descriptor: None  # as busy as can be
+        merging._FAN_IN = 2
+        gallery = Gallery.open(sys.argv[1])
+        print("ready", flush=True)
+        for seed in range(10**6):
+            ids = gallery.add(*make_rows(4, seed))
+            gallery.remove(ids[:1])
+            gallery.update({ids[1]: {"pid": seed}})
+            if seed % 5 == 0:
+                gallery.compact()
+        """,
+        filled.path,
+    )
+    try:
+        assert writer.stdout.readline() == "ready\n"
+        follower = Gallery.open(filled.path)
+        seen = set()
+        for _ in range(25):
+            for reader in (follower, Gallery.open(filled.path)):
+                reader.refresh()
+                records = dict(reader.records)
+                hits = reader.search(make_rows(1)[0], 10**6)[0]
+                assert sorted(hit.id for hit in hits) == list(records)
+                seen.add(len(records))
+            reader.verify()
+        assert len(seen) > 5
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
 def test_one_writer_at_a_time(filled):
     holder = start(
         """
@@ -384,6 +424,24 @@ def test_names_in_a_manifest_are_no_paths(filled, kind, name):
     data = encode(replace(manifest, segments=(evil,)))
     (filled.path / "manifest.json").write_bytes(data)
     with pytest.raises(DamagedGalleryError, match="file name"):
+        Gallery.open(filled.path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: replace(manifest, segments=manifest.segments[::-1]),
+        lambda manifest: replace(manifest, next_id=59),
+        lambda manifest: replace(
+            manifest, segments=(replace(manifest.segments[0], rows=0), *manifest.segments[1:])
+        ),
+    ],
+    ids=["out of order", "ids not given", "no rows"],
+)
+def test_a_manifest_that_cannot_be_is_refused(filled, change):
+    manifest = GalleryStorage(filled.path).read_manifest()
+    (filled.path / "manifest.json").write_bytes(encode(change(manifest)))
+    with pytest.raises(DamagedGalleryError, match="is not a valid manifest"):
         Gallery.open(filled.path)
 
 

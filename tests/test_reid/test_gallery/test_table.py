@@ -137,7 +137,7 @@ def test_filters_of_a_table(monkeypatch):
 
 
 def test_functions_are_called_once_for_each_live_row(monkeypatch):
-    monkeypatch.setattr("reid.gallery.table._FUNCTION_BLOCK", 3)
+    monkeypatch.setattr("reid.gallery.table._BLOCK", 3)
     live = np.array([True, False, True, True, True])
     table = table_of([{"n": n} for n in range(5)], [{"n": 5}], live=[live, None])
     seen = []

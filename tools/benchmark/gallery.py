@@ -1,0 +1,430 @@
+"""Galleries side by side: filling, opening, asking, memory and disk; ours, numpy, FAISS, Milvus.
+
+Vectors are clusters of unit length, an identity each, of 20 images on average; queries are more
+images of the same identities. A record has an identity and one of six cameras; ``filtered`` leaves
+out the query's camera. Inner product, 20 hits.
+
+- ``float32``, ``float16``: our gallery, exact; ``ivf``, ``hnsw``: ours with an approximate index,
+  built and tuned after the filling (``index s``), with the recall that it measured.
+- ``numpy``: the product of a float32 matrix in memory with the queries, and argpartition.
+- ``faiss-flat``, ``faiss-fp16``: IndexFlatIP and a scalar quantizer of 16 bits, exact.
+- ``milvus-lite``: our gallery in a file of Milvus (slow: ask for it with ``--methods``).
+
+Every run is a fresh process, and only galleries are on disk. ``add`` includes records and, where
+there is a disk, their safe arrival; ``single`` are the 50th and 99th percentile of queries asked
+one by one, ``batch`` the time of a query among ``--batch`` asked at once. ``own MB`` is memory that
+the process has to itself, beyond the interpreter, the libraries and the queries; ``mapped MB`` are
+file pages in memory, which the system takes back when it needs them. Ratios are to numpy.
+
+    python tools/benchmark/gallery.py --rows 100000 --csv docs/results/gallery.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = ("numpy", "float32", "float16", "faiss-flat", "faiss-fp16", "ivf", "hnsw", "milvus-lite")
+HITS, CAMERAS, BLOCK = 20, 6, 10_000
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", nargs="+", type=_positive, default=[100_000])
+    parser.add_argument("--dim", type=_positive, default=512, help="length of a feature")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=[method for method in METHODS if method != "milvus-lite"],
+        help="what to measure (default: all but milvus-lite)",
+    )
+    parser.add_argument("--single", type=_positive, default=100, help="queries asked one by one")
+    parser.add_argument("--batch", type=_positive, default=1000, help="queries asked at once")
+    parser.add_argument("--noise", type=float, default=1.2, help="of images around identities")
+    parser.add_argument("--recall", type=float, default=0.99, help="asked of approximate indexes")
+    parser.add_argument("--threads", type=_positive, help="default: as torch and BLAS choose")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where galleries are made (default: temporary)")
+    parser.add_argument("--csv", type=Path, help="write the table here; other rows of it stay")
+    parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+# ------------------------------------------------------------------------------------ the material
+
+
+class Material:
+    """Vectors and records in blocks, and queries with their cameras: the same in every process."""
+
+    def __init__(self, rows: int, args: argparse.Namespace) -> None:
+        import numpy as np
+
+        self.rows, self.dim, self.noise, self.seed = rows, args.dim, args.noise, args.seed
+        rng = np.random.default_rng([args.seed, 0])
+        shape = (max(2, rows // 20), args.dim)
+        self.centers = rng.standard_normal(shape, dtype=np.float32)
+        self.queries, self.cameras = self._draw(rng, max(args.batch, args.single))[::2]
+
+    def _draw(self, rng: Any, count: int) -> tuple[Any, Any, Any]:
+        import numpy as np
+
+        identities = rng.integers(0, len(self.centers), count)
+        vectors = rng.standard_normal((count, self.dim), dtype=np.float32)
+        vectors *= np.float32(self.noise)
+        vectors += self.centers[identities]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors, identities, rng.integers(0, CAMERAS, count)
+
+    def blocks(self) -> Any:
+        """(vectors, identities, cameras), a block at a time."""
+        import numpy as np
+
+        for start in range(0, self.rows, BLOCK):
+            rng = np.random.default_rng([self.seed, 1, start])
+            yield self._draw(rng, min(BLOCK, self.rows - start))
+
+
+# ----------------------------------------------------------------------------- those that are asked
+
+
+class Ours:
+    """The public gallery, in a folder or in a file of Milvus."""
+
+    INDEX = {"ivf": "IVF{lists},Flat", "hnsw": "HNSW32,SQfp16"}
+
+    def __init__(self, method: str, folder: Path, args: argparse.Namespace) -> None:
+        self.method, self.args = method, args
+        self.path = str(folder / "gallery")
+        if method == "milvus-lite":
+            self.path = f"milvus-lite:{folder / 'gallery.db'}/people"
+
+    def fill(self, material: Material) -> float:
+        import time
+
+        from reid.gallery import Gallery
+
+        index = self.INDEX.get(self.method, "Flat")
+        lists = 1 << max(4, round((material.rows**0.5) * 4).bit_length() - 1)
+        self.gallery = Gallery.create(
+            self.path,
+            material.dim,
+            index.format(lists=lists),
+            dtype="float16" if self.method == "float16" else "float32",
+        )
+        spent = 0.0
+        for vectors, identities, cameras in material.blocks():
+            records = [
+                {"pid": pid, "camera": camera}
+                for pid, camera in zip(identities.tolist(), cameras.tolist(), strict=True)
+            ]
+            start = time.perf_counter()
+            self.gallery.add(vectors, records)
+            spent += time.perf_counter() - start
+        return spent
+
+    def prepare(self) -> dict[str, Any]:
+        """Build the index if there is one, and open what was written."""
+        import time
+
+        from reid.gallery import Gallery
+
+        report: dict[str, Any] = {}
+        if self.method in self.INDEX:
+            start = time.perf_counter()
+            built = self.gallery.build_index(recall=self.args.recall, k=HITS)
+            report = {"index": time.perf_counter() - start, "recall": built.recall}
+            report["setting"] = ", ".join(f"{k} {v}" for k, v in built.setting.items())
+        self.gallery.close()
+        start = time.perf_counter()
+        self.gallery = Gallery.open(self.path)
+        return {**report, "open": time.perf_counter() - start}
+
+    def ask(self, queries: Any, cameras: Any | None) -> Any:
+        options = {} if cameras is None else {"exclude_cameras": cameras}
+        return self.gallery.search(queries, HITS, **options)
+
+    def rows_of(self, answer: Any) -> list[list[int]]:
+        return [[hit.id for hit in hits] for hits in answer]
+
+
+class InMemory:
+    """A matrix, or a FAISS index, and the cameras beside it."""
+
+    def __init__(self, method: str, folder: Path, args: argparse.Namespace) -> None:
+        self.method = method
+
+    def fill(self, material: Material) -> float:
+        import time
+
+        import numpy as np
+
+        self.cameras = np.empty(material.rows, np.int64)
+        if self.method == "numpy":
+            self.matrix = np.empty((material.rows, material.dim), np.float32)
+        else:
+            from reid.gallery import import_faiss
+
+            self.faiss = import_faiss()
+            code = "Flat" if self.method == "faiss-flat" else "SQfp16"
+            self.index = self.faiss.index_factory(
+                material.dim, code, self.faiss.METRIC_INNER_PRODUCT
+            )
+        spent, place = 0.0, 0
+        for vectors, _, cameras in material.blocks():
+            start = time.perf_counter()
+            self.cameras[place : place + len(vectors)] = cameras
+            if self.method == "numpy":
+                self.matrix[place : place + len(vectors)] = vectors
+            else:
+                if not self.index.is_trained:
+                    self.index.train(vectors)
+                self.index.add(vectors)
+            place += len(vectors)
+            spent += time.perf_counter() - start
+        return spent
+
+    def prepare(self) -> dict[str, Any]:
+        return {}
+
+    def ask(self, queries: Any, cameras: Any | None) -> Any:
+        import numpy as np
+
+        if cameras is None:
+            return self._search(queries, None)
+        rows = np.empty((len(queries), HITS), np.int64)
+        for camera in np.unique(cameras):
+            here = cameras == camera
+            rows[here] = self._search(queries[here], self.cameras != camera)
+        return rows
+
+    def _search(self, queries: Any, keep: Any | None) -> Any:
+        import numpy as np
+
+        if self.method != "numpy":
+            options = {}
+            if keep is not None:
+                bits = np.packbits(keep, bitorder="little")
+                options["params"] = self.faiss.SearchParameters(
+                    sel=self.faiss.IDSelectorBitmap(bits)
+                )
+            return self.index.search(queries, HITS, **options)[1]
+        step = max(1, (64 << 20) // len(self.matrix))  # of scores: 256 MB
+        found = []
+        for start in range(0, len(queries), step):
+            scores = queries[start : start + step] @ self.matrix.T
+            if keep is not None:
+                scores[:, ~keep] = -np.inf
+            best = np.argpartition(scores, -HITS, axis=1)[:, -HITS:]
+            order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
+            found.append(np.take_along_axis(best, order, 1))
+        return np.concatenate(found)
+
+    def rows_of(self, answer: Any) -> list[list[int]]:
+        rows: list[list[int]] = answer.tolist()
+        return rows
+
+
+# ------------------------------------------------------------------------------------- measurement
+
+
+def work(args: argparse.Namespace) -> None:
+    """In a fresh process: one method, filled, asked, reported as a line of JSON."""
+    import time
+
+    import numpy as np
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    material = Material(args.rows[0], args)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        kind = InMemory if args.worker in ("numpy", "faiss-flat", "faiss-fp16") else Ours
+        side: Any = kind(args.worker, Path(folder), args)
+        before = memory()
+        report: dict[str, Any] = {"rows": material.rows, "method": args.worker}
+        report["add"] = material.rows / side.fill(material)
+        report.update(side.prepare())
+        queries, cameras = material.queries, material.cameras
+
+        def each(filtered: bool) -> list[float]:
+            times = []
+            for number in range(args.single):
+                part = slice(number, number + 1)
+                start = time.perf_counter()
+                side.ask(queries[part], cameras[part] if filtered else None)
+                times.append(1000 * (time.perf_counter() - start))
+            return times
+
+        side.ask(queries[:1], None)
+        side.ask(queries[:1], cameras[:1])
+        single, filtered = each(False), each(True)
+        report["p50"], report["p99"] = np.percentile(single, [50, 99]).tolist()
+        report["filtered p50"] = float(np.median(filtered))
+        for name, given in (("batch", None), ("filtered batch", cameras[: args.batch])):
+            start = time.perf_counter()
+            answer = side.ask(queries[: args.batch], given)
+            report[name] = 1000 * (time.perf_counter() - start) / args.batch
+            if given is None:
+                report["answer"] = side.rows_of(answer)[:50]
+        after = memory()
+        report["own"] = after["RssAnon"] - before["RssAnon"]
+        report["mapped"] = after["RssFile"] - before["RssFile"]
+        report["disk"] = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+        report["threads"] = torch.get_num_threads()
+        report["torch"], report["numpy"] = torch.__version__, np.__version__
+    sys.stdout.write(json.dumps(report) + "\n")
+
+
+def memory() -> dict[str, int]:
+    """Bytes of this process in memory by kind, as Linux tells them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return {name: 1024 * int(found[name].split()[0]) for name in ("RssAnon", "RssFile")}
+
+
+def measure(method: str, rows: int, args: argparse.Namespace) -> dict[str, Any]:
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", method]
+    command += ["--rows", str(rows)]
+    for name in ("dim", "single", "batch", "noise", "recall", "seed", "threads", "folder"):
+        if getattr(args, name) is not None:
+            command += [f"--{name}", str(getattr(args, name))]
+    if args.threads:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment[name] = str(args.threads)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{method} of {rows} failed ({done.returncode}):\n{done.stderr}")
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.worker:
+        work(args)
+        return 0
+
+    from rich.console import Console
+
+    console = Console()
+    everything: list[dict[str, Any]] = []
+    agree = True
+    for rows in args.rows:
+        reports: list[dict[str, Any]] = []
+        for method in args.methods:
+            with console.status(f"{rows:,} rows: {method} ..."):
+                reports.append(measure(method, rows, args))
+            compare(reports)
+            if args.csv:  # after each run: an interrupted one has shown something
+                write_csv(args.csv, reports, args)
+        console.print(as_table(reports, args))
+        agree = agree and all(r["agrees"] > 0.999 for r in reports if "recall" not in r)
+        everything += reports
+    if not agree:
+        console.print("exact methods DISAGREE")
+    if args.csv:
+        console.print(f"written: {args.csv}")
+    return 0 if agree else 1
+
+
+def compare(reports: list[dict[str, Any]]) -> None:
+    """Hits shared with the first method, and times against numpy's, or the first one's."""
+    first = next((r for r in reports if r["method"] == "numpy"), reports[0])
+    for report in reports:
+        pairs = list(zip(report["answer"], first["answer"], strict=True))
+        shared = sum(len(set(one) & set(other)) for one, other in pairs)
+        report["agrees"] = shared / sum(len(other) for _, other in pairs)
+        report["single ratio"] = report["p50"] / first["p50"]
+        report["batch ratio"] = report["batch"] / first["batch"]
+
+
+def as_text(report: dict[str, Any]) -> dict[str, str]:
+    def number(name: str, digits: int, factor: float = 1.0) -> str:
+        return f"{factor * report[name]:.{digits}f}" if name in report else ""
+
+    return {
+        "rows": str(report["rows"]),
+        "method": report["method"],
+        "add rows/s": number("add", 0),
+        "index s": number("index", 1),
+        "open ms": number("open", 1, 1000),
+        "p50 ms": number("p50", 2),
+        "p99 ms": number("p99", 2),
+        "filtered p50 ms": number("filtered p50", 2),
+        "batch ms": number("batch", 3),
+        "filtered batch ms": number("filtered batch", 3),
+        "single/numpy": number("single ratio", 2),
+        "batch/numpy": number("batch ratio", 2),
+        "recall %": number("recall", 2, 100),
+        "same hits %": number("agrees", 2, 100),
+        "own MB": number("own", 0, 1e-6),
+        "mapped MB": number("mapped", 0, 1e-6),
+        "disk MB": number("disk", 0, 1e-6),
+        "setting": report.get("setting", ""),
+    }
+
+
+def as_table(reports: list[dict[str, Any]], args: argparse.Namespace) -> Any:
+    from rich.table import Table
+
+    last = reports[-1]
+    table = Table(
+        title=f"galleries of {last['rows']:,} x {args.dim}, {HITS} hits, {args.batch} queries a "
+        "batch; times per query",
+        caption=f"{last['threads']} threads, torch {last['torch']}, numpy {last['numpy']}, "
+        f"Python {sys.version.split()[0]}; a run each",
+    )
+    texts = [as_text(report) for report in reports]
+    for name in texts[0]:
+        table.add_column(name, justify="left" if name in ("method", "setting") else "right")
+    for text in texts:
+        table.add_row(*text.values())
+    return table
+
+
+def write_csv(path: Path, reports: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """The table and what it was measured with; rows of other sizes and methods stay."""
+    import csv
+    import io
+
+    from engine.atomic import write_file
+
+    setting = {
+        **{name: getattr(args, name) for name in ("dim", "single", "batch", "noise", "seed")},
+        **{name: reports[-1][name] for name in ("threads", "torch", "numpy")},
+        "python": sys.version.split()[0],
+    }
+    texts = [{**as_text(report), **setting} for report in reports]
+    fresh = {(text["rows"], text["method"]) for text in texts}
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            old = [row for row in csv.DictReader(file) if (row["rows"], row["method"]) not in fresh]
+        texts = sorted([*old, *texts], key=lambda row: int(row["rows"]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(texts[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(texts)
+    write_file(path, text.getvalue().encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
