@@ -80,7 +80,8 @@ EXTRAS_REQUIRE = {
     "metric-learning": ["pytorch-metric-learning"],
     # The gallery as a web service.
     "serve": [
-        *("fastapi", "uvicorn", "python-multipart", "prometheus-client", "pydantic>=2", "pillow"),
+        *("fastapi", "starlette", "pydantic>=2", "uvicorn", "python-multipart"),
+        *("prometheus-client", "pillow"),
     ],
     # Galleries on a Milvus server, or in Milvus's own file.
     "milvus": ["pymilvus>=2.5", "milvus-lite>=2.5"],

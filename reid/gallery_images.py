@@ -7,12 +7,10 @@ and its thumbnail: every file is read and decoded once.
 from __future__ import annotations
 
 import hashlib
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import cv2
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,7 +18,7 @@ from imaging.files import UnreadableImageError, decode_image, read_bytes
 from imaging.samples import Transform
 from imaging.thumbnail import encode_thumbnail
 
-from .image_loading import stack
+from .image_loading import stack, start_worker
 from .image_sources import Item
 
 __all__ = ["GalleryBatch", "load_gallery_images"]
@@ -63,7 +61,7 @@ def load_gallery_images(
         num_workers=processes,
         pin_memory=pin_memory,
         prefetch_factor=4 if processes else None,
-        worker_init_fn=_start,
+        worker_init_fn=start_worker,
         # forked, the list is shared and not sent; elsewhere the platform's own way
         multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
     )
@@ -101,9 +99,3 @@ class _Images(Dataset[GalleryBatch]):
             batch.sums.append(hashlib.sha256(data).hexdigest())
             prepared.append(self.transforms(image, None))
         return batch._replace(inputs=stack(prepared)) if prepared else batch
-
-
-def _start(_: int) -> None:
-    """Ctrl-C reaches the whole process group; the main process ends its workers itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)  # the processes are the parallelism

@@ -70,7 +70,7 @@ def load_batches(
             num_workers=processes,
             pin_memory=pin_memory,
             prefetch_factor=4 if processes else None,
-            worker_init_fn=_start,
+            worker_init_fn=start_worker,
             # forked, the list is shared and not sent; elsewhere the platform's own way
             multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
         )
@@ -163,7 +163,7 @@ def _video(item: Item) -> str | None:
     return None if item.frame is None else item.path
 
 
-def _start(_: int) -> None:
+def start_worker(_: int) -> None:
     """Ctrl-C reaches the whole process group; the main process ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)  # the processes are the parallelism

@@ -31,8 +31,8 @@ MAY_IMPORT = {
     "cls": FOUNDATION | {"backbones", "engine", "imaging", "matplotlib", "torchvision"},
     "reid": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "scipy", "sklearn"}
-    | {"faiss", "pymilvus", "pyarrow", "pytorch_metric_learning", *WEB}  # not everywhere: CONFINED
-    | {"PIL", "onnx", "onnxruntime", "onnxscript"},
+    | {"faiss", "pymilvus", "milvus_lite", "pyarrow", *WEB}  # not everywhere: CONFINED
+    | {"pytorch_metric_learning", "PIL", "onnx", "onnxruntime", "onnxscript"},
     "seg": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
     | {"PIL", "scipy", "stringzilla"}
@@ -42,9 +42,9 @@ MAY_IMPORT = {
 # Third-party packages that only some files of their room may import.
 CONFINED = {
     "faiss": ("reid/gallery/",),
-    "pymilvus": ("reid/gallery/milvus.py",),
+    **dict.fromkeys(("pymilvus", "milvus_lite"), ("reid/gallery/milvus",)),
     "timm": ("seg/models/frozen_vit.py",),
-    "PIL": ("reid/service/", "seg/"),
+    "PIL": ("reid/service/", "seg/", "tools/benchmark/"),
     "pyarrow": ("reid/features.py", "reid/gallery/"),
     "pytorch_metric_learning": ("reid/losses/metric_learning.py",),
     "sklearn": ("reid/evaluation/embedding_map.py",),
@@ -76,6 +76,7 @@ DISTRIBUTION = {
     "cv2": "opencv-python-headless",
     "faiss": "faiss-cpu",
     "PIL": "pillow",
+    "milvus_lite": "milvus-lite",
     "multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
     "pytorch_metric_learning": "pytorch-metric-learning",
@@ -89,7 +90,7 @@ DISTRIBUTION = {
 # Importing one of these costs more than answering --help should.
 HEAVY = {"torch", "torchvision", "mmengine", "mmcv", "mmseg", "cv2", "faiss", "albumentations"}
 HEAVY |= {"scipy", "sklearn", "matplotlib", "pyarrow", "onnx", "onnxruntime"}
-HEAVY |= {"pymilvus", "fastapi", "pydantic", "prometheus_client"}
+HEAVY |= {"pymilvus", "milvus_lite", "fastapi", "pydantic", "prometheus_client"}
 
 Violations = Iterator[tuple[int, str]]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.gallery import scan_cpu, scan_torch
+from reid.gallery import scan_cpu, scan_gpu, scan_torch
 from reid.gallery.scores import Segments
 
 Found = tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]
@@ -74,10 +74,13 @@ def _search(
     k: int,
     lowest: float,
 ) -> Found:
-    if (fast := scan_cpu.kernels()) is not None:
-        return fast.search(stored, queries, metric, keep, k, lowest)
     kept = len(stored) if keep is None else int(np.count_nonzero(keep))
     places = None if lowest > -np.inf and k == kept else k  # None: no table of k places
+    found = scan_gpu.search(stored, queries, metric, keep, places, lowest)
+    if found is not None:
+        return found
+    if (fast := scan_cpu.kernels()) is not None:
+        return fast.search(stored, queries, metric, keep, k, lowest)
     return scan_torch.search(stored, queries, metric, keep, places, lowest)
 
 

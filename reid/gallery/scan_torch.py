@@ -20,6 +20,7 @@ from torch import Tensor
 
 from reid.gallery.scores import Segments, exact_scores, screening_margins
 
+_CPU = torch.device("cpu")
 _TILE = {"cpu": 1024, "cuda": 1 << 16}  # stored vectors multiplied at a time
 _QUERIES = 1024  # with so many queries
 _PAIRS = {"cpu": 1 << 19, "cuda": 1 << 26}  # float64 terms of the pairs judged at a time
@@ -86,12 +87,12 @@ def search(
     keep: NDArray[np.bool_] | None,
     k: int | None,
     lowest: float = -math.inf,
-    device: str = "cpu",
+    device: torch.device = _CPU,
 ) -> Found:
     """By query the k best rows that score at least ``lowest``, and their scores."""
     rows: list[NDArray[np.int64]] = []
     scores: list[NDArray[np.float64]] = []
-    with precise(torch.device(device)):
+    with precise(device):
         for start in range(0, len(queries), _QUERIES):
             block = torch.from_numpy(queries[start : start + _QUERIES]).to(device)
             found = _search(segments, block, metric, keep, k, lowest)
@@ -151,8 +152,7 @@ def _tiles(
             rows = np.concatenate(waiting)
             waiting = []
             for part in (rows[first : first + tile] for first in range(0, len(rows), tile)):
-                vectors = torch.from_numpy(segments.take(part))
-                yield torch.from_numpy(part).to(device), vectors.to(device)
+                yield torch.from_numpy(part).to(device), segments.tensor(part, device)
 
 
 def _screen(

@@ -33,7 +33,7 @@ class Segments:
     """
 
     def __init__(self, arrays: Sequence[NDArray[Any]], dim: int) -> None:
-        self.arrays = [np.asarray(array) for array in arrays if len(array)]
+        self.arrays = [array for array in arrays if len(array)]
         self.dim = dim
         self.dtype = self.arrays[0].dtype if self.arrays else np.dtype(np.float32)
         for array in self.arrays:
@@ -55,14 +55,17 @@ class Segments:
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Copies of some rows, (n, dim), as they are stored."""
         if len(self.arrays) == 1:
-            taken: NDArray[Any] = self.arrays[0][rows]
-            return taken
+            return np.asarray(self.arrays[0])[rows]
         taken = np.empty((len(rows), self.dim), self.dtype)
         home = np.searchsorted(self.starts, rows, side="right") - 1
         for number in np.unique(home):
             here = home == number
             taken[here] = self.arrays[number][rows[here] - self.starts[number]]
         return taken
+
+    def tensor(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+        """The same on a device."""
+        return torch.from_numpy(self.take(rows)).to(device)
 
 
 def exact_scores(queries: Tensor, vectors: Tensor, metric: str) -> Tensor:

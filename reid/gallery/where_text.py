@@ -79,7 +79,7 @@ def parse_fields(texts: Sequence[str], known: Known | None = None) -> dict[str, 
         words = [] if match is None or match["operator"] != "=" else _split(text, match["values"])
         if match is None or len(words) != 1:
             raise ValueError(
-                f"{text!r} does not set a field. Examples: pid=7  gate=\"left, rear\"  time=null"
+                f'{text!r} does not set a field. Examples: pid=7  gate="left, rear"  time=null'
             )
         if match["field"] in found:
             raise ValueError(f"{text!r}: the field {match['field']!r} is set twice.")

@@ -87,6 +87,7 @@ _MEANING = {
     415: "The file is of no accepted format.",
     422: "A value is not acceptable; the message says which.",
     429: "Too many requests; see Retry-After.",
+    431: "The headers are too long.",
     500: "A fault of the service; its log says more.",
     501: "The service runs without a model.",
     503: "Too busy, or the gallery cannot be reached; see Retry-After.",
@@ -95,7 +96,7 @@ _MEANING = {
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI description of a route's errors: those that every route has, and these."""
-    every = {400, 401, 403, 405, 408, 413, 429, 500, 503}
+    every = {400, 401, 403, 405, 408, 413, 429, 431, 500, 503}
     return {
         status: {
             "model": ErrorBody,

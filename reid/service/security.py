@@ -37,6 +37,7 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
+_LONGEST_HEADERS = 16 * 1024
 _READING = ("GET", "HEAD", "OPTIONS")
 _AUTHORITY = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>\d{1,5}))?\Z")
 _MAY_CHANGE = "reidseg.may_change"
@@ -59,6 +60,8 @@ class Guard:
         Raises:
             ServiceError: it may not; says why.
         """
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _LONGEST_HEADERS:
+            raise ServiceError(431, "headers_too_long", "The request's headers are too long.")
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
         host = self._check_host(headers.getlist("host"))

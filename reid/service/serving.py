@@ -71,10 +71,12 @@ def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65_535:  # else getaddrinfo takes it modulo 65,536
         raise ValueError(f"cannot listen at port {port}: a port is a number from 0 to 65535")
     try:
-        family, *_, address = socket.getaddrinfo(
+        family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # Without the protocol asyncio does not know it for TCP and leaves Nagle's algorithm on:
+        # every answer then waits 40 ms for an acknowledgement.
+        listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)

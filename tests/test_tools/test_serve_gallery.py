@@ -78,10 +78,9 @@ def test_a_token_is_made_and_printed_once(bare) -> None:
 def test_open_to_other_machines_everything_needs_the_token(tmp_path) -> None:
     Gallery.create(tmp_path / "empty", 8).close()
     (tmp_path / "token").write_text(f"{TOKEN}\n")
-    with serving(
-        tmp_path / "empty", "--token-file", tmp_path / "token", "--host", "0.0.0.0", "--allowed-host", "reid.test",
-        lines=2,
-    ) as (printed, address, _):  # fmt: skip
+    options = ["--host", "0.0.0.0", "--allowed-host", "reid.test"]
+    options += ["--token-file", tmp_path / "token"]
+    with serving(tmp_path / "empty", *options, lines=2) as (printed, address, _):
         assert TOKEN not in "".join(printed)
         assert httpx.get(f"{address}/api/gallery").status_code == 401
         auth = {"Authorization": f"Bearer {TOKEN}", "Host": "reid.test"}
@@ -128,7 +127,7 @@ def test_another_model_is_refused(world, trained, tool, tmp_path) -> None:
     ],
 )
 def test_one_sentence_says_what_is_wrong(bare, tool, arguments, words) -> None:
-    code, out, err = tool("serve_gallery", bare, *arguments)
+    code, _, err = tool("serve_gallery", bare, *arguments)
     assert code == 1 and words in err and err.count("error:") == 1 and "Traceback" not in err
 
 

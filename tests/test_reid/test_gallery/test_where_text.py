@@ -147,7 +147,7 @@ def test_fields_to_set() -> None:
     assert parse_fields(texts, known) == {"camera": "4", **wanted}
     assert parse_fields(["camera=null"], known) == {"camera": None}
     for wrong in ("pid", "pid=1,2", "pid>1", "pid!=1", "=1", "pid=", "pid==1"):
-        with pytest.raises(ValueError, match="pid|'=1'"):
+        with pytest.raises(ValueError, match=r"pid|'=1'"):
             parse_fields([wrong])
     with pytest.raises(ValueError, match="twice"):
         parse_fields(["pid=1", "pid=2"])

@@ -1,6 +1,7 @@
 """A service as a process of its own: the projection as embedding, as slow as is asked for.
 
-python service_process.py GALLERY SECONDS_AN_EMBEDDING SHUTDOWN_SECONDS: prints the port it listens at.
+python service_process.py GALLERY SECONDS_AN_EMBEDDING SHUTDOWN_SECONDS prints its port, and the
+pids of its decoders.
 """
 
 from __future__ import annotations
