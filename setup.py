@@ -84,7 +84,7 @@ EXTRAS_REQUIRE = {
         *("prometheus-client", "pillow"),
     ],
     # Galleries on a Milvus server, or in Milvus's own file.
-    "milvus": ["pymilvus>=2.5", "milvus-lite>=2.5"],
+    "milvus": ["pymilvus>=3.0", "milvus-lite>=3.0"],
 }
 # Tests of what an extra brings are skipped without it: dev has all of them but seg, the largest.
 EXTRAS_REQUIRE["dev"] = ["pytest>=8", "pytest-xdist", "ruff", "mypy"]

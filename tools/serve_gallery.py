@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from reid.threshold import Threshold
 
 
+EVERY_ADDRESS = ("0.0.0.0", "::", "")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = tool_parser(__doc__)
     parser.add_argument("gallery", metavar="GALLERY", help="folder or address of the gallery")
@@ -34,6 +37,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
     parser.add_argument("--token-file", metavar="FILE", help="holds the token, and nothing else")
     parser.add_argument("--read-only", action="store_true", help="refuse all changes")
+    parser.add_argument(
+        "--read-needs-token",
+        action="store_true",
+        help="ask for the token for everything, on this machine's own address as well",
+    )
     parser.add_argument(
         "--allowed-host",
         action="append",
@@ -94,7 +102,7 @@ def main() -> None:
     settings = Settings(
         name=Path(args.gallery).name,
         token=token,
-        read_needs_token=not local,
+        read_needs_token=args.read_needs_token or not local,
         writable=not args.read_only,
         show_paths=args.show_paths,
         threshold=find_threshold(args.threshold, gallery, extractor),
@@ -109,7 +117,7 @@ def main() -> None:
         burst=max(60.0, 3 * args.rate),
     )
     port = listening.getsockname()[1]
-    shown = "127.0.0.1" if args.host in ("0.0.0.0", "::", "") else args.host
+    shown = "127.0.0.1" if args.host in EVERY_ADDRESS else args.host
     page = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
 
     def ready() -> None:
@@ -118,7 +126,7 @@ def main() -> None:
             print("without a model: search by id and by vector only", flush=True)
         if made:
             print(f"token, made for this run: {page}#token={token}", flush=True)
-        if not local and not args.allowed_host:
+        if args.host in EVERY_ADDRESS and not args.allowed_host:
             print(
                 "other machines need --allowed-host NAME, the name they call this one", flush=True
             )
@@ -178,7 +186,7 @@ def find_threshold(
 
 def own_names(host: str) -> list[str]:
     """The address itself, as a browser writes it; an address that means all of them is no name."""
-    if host in ("0.0.0.0", "::", ""):
+    if host in EVERY_ADDRESS:
         return []
     return [f"[{host}]" if ":" in host else host]
 

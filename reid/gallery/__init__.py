@@ -3,7 +3,13 @@
 Takes arrays and never a model. FAISS, the Milvus client and torch are imported where they are used.
 """
 
-from reid.gallery.errors import DamagedGalleryError, GalleryLockedError, UndecidedWriteError
+from reid.gallery.errors import (
+    DamagedGalleryError,
+    GalleryLockedError,
+    OtherVersionError,
+    UndecidedWriteError,
+)
+from reid.gallery.exchange import copy_gallery, export_gallery, import_gallery
 from reid.gallery.faiss_install import import_faiss
 from reid.gallery.gallery import Gallery
 from reid.gallery.hits import Hit, SearchResult
@@ -13,7 +19,11 @@ __all__ = [
     "Gallery",
     "GalleryLockedError",
     "Hit",
+    "OtherVersionError",
     "SearchResult",
     "UndecidedWriteError",
+    "copy_gallery",
+    "export_gallery",
     "import_faiss",
+    "import_gallery",
 ]

@@ -31,6 +31,7 @@ from reid.gallery.inspection import inspect
 from reid.gallery.manifest import BuiltIndex, Manifest, Segment
 from reid.gallery.merging import merge_start
 from reid.gallery.packing import packed
+from reid.gallery.records import changed
 from reid.gallery.repair import RepairReport, repair
 from reid.gallery.row_ids import known_rows, new_ids, rows_of
 from reid.gallery.searching import Mask, search
@@ -236,26 +237,27 @@ class EmbeddedStore:
             self._commit(snapshot, successor(manifest, tombstones=file, removed_rows=removed))
         return len(wanted)
 
-    def update(self, records: Mapping[int, Record]) -> int:
-        if not records:
+    def update(self, changes: Mapping[int, Record]) -> int:
+        if not changes:
             return 0
         with self._writing() as snapshot:
             manifest = snapshot.manifest
-            ids = sorted(records)
+            ids = sorted(changes)
             rows = known_rows(snapshot, ids, "changed")
+            old = snapshot.table.records(rows)
             segments: list[Segment] = []
             start = 0
             for segment in snapshot.segments:
                 first, last = np.searchsorted(rows, [start, start + len(segment)]).tolist()
                 inside = (rows[first:last] - start).tolist()
-                changed = {
-                    row: records[row_id]
-                    for row, row_id in zip(inside, ids[first:last], strict=True)
+                new = {
+                    row: changed(old[number], changes[ids[number]])
+                    for row, number in zip(inside, range(first, last), strict=True)
                 }
-                segments.append(self._rewritten(manifest, segment, changed))
+                segments.append(self._rewritten(manifest, segment, new))
                 start += len(segment)
             self._commit(snapshot, successor(manifest, segments=tuple(segments)))
-        return len(records)
+        return len(changes)
 
     def compact(self) -> None:
         """Rewrite the segments that are small or hold removed rows; build the index again.

@@ -285,17 +285,7 @@ class Gallery:
                 changed then.
         """
         checked = check_changes({as_id(row_id): change for row_id, change in changes.items()})
-        if not checked:
-            return 0
-        records = self.records
-        unknown = [row_id for row_id in checked if row_id not in records]
-        if unknown:
-            raise unknown_ids(unknown, len(checked), "changed")
-        merged = {}
-        for row_id, change in checked.items():
-            record = {**records[row_id], **change}
-            merged[row_id] = {name: value for name, value in record.items() if value is not None}
-        return self._store.update(merged)
+        return self._store.update(checked) if checked else 0
 
     def compact(self) -> None:
         """Rewrite the gallery without the removed rows; ids stay what they are.
@@ -660,15 +650,6 @@ class Gallery:
             strict=True,
         )
         return [Hit(*fields) for fields in found]
-
-
-def unknown_ids(unknown: Sequence[int], wanted: int, done: str) -> ValueError:
-    """The error that names ids which are not in a gallery; ``done`` is what was not done."""
-    shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-    return ValueError(
-        f"{len(unknown)} of {wanted} ids are not in the gallery (never given, or removed before): "
-        f"{shown}. Nothing was {done}."
-    )
 
 
 def _reaching(

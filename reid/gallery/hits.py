@@ -68,7 +68,7 @@ class SearchResult(list[list[Hit]]):
             if short.any():
                 least = int(self.allowed[short].min())
                 notes.append(
-                    f"{int(short.sum())} of {len(self)} queries asked for {self.k} hits, but may see "
-                    f"fewer rows (the least: {least})."
+                    f"{int(short.sum())} of {len(self)} queries asked for {self.k} hits, but may "
+                    f"see fewer rows (the least: {least})."
                 )
         return notes

@@ -53,8 +53,9 @@ from reid.gallery.milvus_rows import (
     record_columns,
 )
 from reid.gallery.milvus_search import MilvusSearch
+from reid.gallery.records import changed
 from reid.gallery.store import Found, Rows, StoreInfo
-from reid.gallery.where import Record, RowFilter
+from reid.gallery.where import Record, RowFilter, unknown_ids
 
 _CLAIM_ATTEMPTS = 50
 _COPYING = "copying"
@@ -253,17 +254,23 @@ class MilvusStore:
             self._leave_stamp()
         return len(ids)
 
-    def update(self, records: Mapping[int, Record]) -> int:
+    def update(self, changes: Mapping[int, Record]) -> int:
         with self._writer:
             columns = ["id", "vector", "record", "thumbnail", "fields", "keys", *COLUMNS]
-            old = self._fetch(list(records), columns, "changed")
+            old = self._fetch(list(changes), columns, "changed")
             rows = []
-            for number, (row_id, record) in enumerate(records.items()):
-                row = {**old[row_id], **record_columns(number, record)}
-                rows.append(row)
+            for number, (row_id, change) in enumerate(changes.items()):
+                record = changed(json.loads(old[row_id]["record"]), change)
+                rows.append({**old[row_id], **record_columns(number, record)})
             self._send(rows, list(old.values()))
             self._leave_stamp()
         return len(rows)
+
+    def build_index(self, factory: str | None, **_: Any) -> Any:
+        raise ValueError(
+            f"{self._info.location} is indexed by the server, as it was created: make another "
+            "collection, Gallery.create(address, dim, index='HNSW32'), and copy the rows into it."
+        )
 
     def compact(self) -> None:
         """Ask the server to rewrite what has many removed rows, which it does when it likes."""
@@ -349,8 +356,6 @@ class MilvusStore:
         if unknown and done is None:
             raise KeyError(unknown[0])
         if unknown and done is not None:
-            from reid.gallery.gallery import unknown_ids
-
             raise unknown_ids(unknown, len(ids), done)
         return found
 

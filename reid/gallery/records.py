@@ -46,6 +46,11 @@ def check_changes(changes: Mapping[int, Mapping[str, Any]]) -> dict[int, Record]
     }
 
 
+def changed(record: Record, change: Record) -> Record:
+    """A record with some fields set anew; those set to None go away."""
+    return {f: value for f, value in {**record, **change}.items() if value is not None}
+
+
 def _check_record(record: Any, place: str) -> Record:
     if not isinstance(record, Mapping):
         raise ValueError(f"{place} must be a dict; got {type(record).__name__}.")

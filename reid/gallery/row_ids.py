@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from reid.gallery.manifest import Manifest
 from reid.gallery.snapshot import Snapshot
+from reid.gallery.where import unknown_ids
 
 _LAST_ID = 2**62  # far from what int64 holds, so that counting on from it is safe
 
@@ -41,8 +42,6 @@ def known_rows(snapshot: Snapshot, ids: Sequence[int], done: str) -> NDArray[np.
     """Row numbers; ValueError names ids that are not there."""
     rows = snapshot.table.rows_of(_fitting(ids))
     if (rows < 0).any():
-        from reid.gallery.gallery import unknown_ids
-
         unknown = [ids[number] for number in np.flatnonzero(rows < 0).tolist()]
         raise unknown_ids(unknown, len(ids), done)
     return rows

@@ -439,7 +439,7 @@ void found_sizes(const Search* search, Index* sizes) {
 
 // What they are, best first, query by query.
 void take_found(Search* search, const Index* starts, Index* rows, double* scores, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 16)
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 16) if (search->count > 64)
   for (Index q = 0; q < search->count; ++q) {
     auto& entries = search->best[q].entries;
     std::sort(entries.begin(), entries.end(), better);

@@ -105,8 +105,11 @@ class Store(Protocol):
         """Remove rows, all or none; ValueError names ids that are not there."""
         ...
 
-    def update(self, records: Mapping[int, Record]) -> int:
-        """Replace whole records, all or none; ValueError names ids that are not there."""
+    def update(self, changes: Mapping[int, Record]) -> int:
+        """Change fields of records, all or none: :func:`reid.gallery.records.changed`.
+
+        What others have written meanwhile stays. ValueError names ids that are not there.
+        """
         ...
 
     def search(self, queries: NDArray[np.float32], k: int, rows: RowFilter, exact: bool) -> Found:

@@ -265,3 +265,12 @@ def as_id(row_id: Any) -> int:
     if isinstance(row_id, bool) or not isinstance(row_id, int | np.integer):
         raise ValueError(f"ids must be ints as returned by add; got {row_id!r}.")
     return int(row_id)
+
+
+def unknown_ids(unknown: Sequence[int], wanted: int, done: str) -> ValueError:
+    """The error that names ids which are not in a gallery; ``done`` is what was not done."""
+    shown = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
+    return ValueError(
+        f"{len(unknown)} of {wanted} ids are not in the gallery (never given, or removed before): "
+        f"{shown}. Nothing was {done}."
+    )

@@ -67,7 +67,7 @@ class Settings:
     decode_seconds: float = 10.0
     decoder_bytes: int = 2 * 2**30
     batch_size: int = 32
-    batch_wait_seconds: float = 0.004
+    batch_wait_seconds: float = 0.002
     embed_waiting: int = 64
     wait_seconds: float = 10.0
     threads: int = 2

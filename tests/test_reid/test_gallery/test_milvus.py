@@ -166,6 +166,11 @@ def test_an_approximate_index_says_so(file, index):
             assert_hits(found, brute_force(known, dict(enumerate(records)), query, 5, "cosine"))
 
 
+def test_the_server_builds_its_index_itself(gallery):
+    with pytest.raises(ValueError, match=r"indexed by the server.*index='HNSW32'"):
+        gallery.build_index("HNSW32")
+
+
 def test_more_than_milvus_gives_at_a_time(gallery, monkeypatch):
     """Limits are made small: the rows beyond them are read and compared here."""
     features, records = make_rows(120)

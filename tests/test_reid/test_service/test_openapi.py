@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from reid.service import create_app
 
 from .service_world import AUTH, client_of, embed, make_gallery, make_settings
 
+hypothesis = pytest.importorskip("hypothesis")
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 asgi = pytest.importorskip("schemathesis.python.asgi")
 checks = pytest.importorskip("schemathesis.checks")
