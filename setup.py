@@ -81,7 +81,7 @@ EXTRAS_REQUIRE = {
     # The gallery as a web service.
     "serve": [
         *("fastapi", "starlette", "pydantic>=2", "uvicorn", "python-multipart"),
-        *("prometheus-client", "pillow"),
+        "prometheus-client",
     ],
     # Galleries on a Milvus server, or in Milvus's own file.
     "milvus": ["pymilvus>=3.0", "milvus-lite>=3.0"],
@@ -89,7 +89,7 @@ EXTRAS_REQUIRE = {
 # Tests of what an extra brings are skipped without it: dev has all of them but seg, the largest.
 EXTRAS_REQUIRE["dev"] = ["pytest>=8", "pytest-xdist", "ruff", "mypy"]
 # To test the service: clients, made-up requests, a browser; and a real Milvus server (Linux, x86).
-EXTRAS_REQUIRE["dev"] += ["httpx", "hypothesis", "schemathesis", "playwright"]
+EXTRAS_REQUIRE["dev"] += ["httpx", "hypothesis", "pillow", "schemathesis", "playwright"]
 EXTRAS_REQUIRE["dev"] += ["milvus==2.3.5; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 for extra in ("timm", "export", "metric-learning", "serve", "milvus"):
     EXTRAS_REQUIRE["dev"] += EXTRAS_REQUIRE[extra]

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "reid": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "scipy", "sklearn"}
     | {"faiss", "pymilvus", "milvus_lite", "pyarrow", *WEB}  # not everywhere: CONFINED
-    | {"pytorch_metric_learning", "PIL", "onnx", "onnxruntime", "onnxscript"},
+    | {"pytorch_metric_learning", "onnx", "onnxruntime", "onnxscript"},
     "seg": FOUNDATION
     | {"backbones", "engine", "imaging", "albumentations", "cv2", "matplotlib", "mmcv", "mmseg"}
     | {"PIL", "scipy", "stringzilla"}
@@ -44,7 +44,6 @@ CONFINED = {
     "faiss": ("reid/gallery/",),
     **dict.fromkeys(("pymilvus", "milvus_lite"), ("reid/gallery/milvus",)),
     "timm": ("seg/models/frozen_vit.py",),
-    "PIL": ("reid/service/", "seg/", "tools/benchmark/"),
     "pyarrow": ("reid/features.py", "reid/gallery/"),
     "pytorch_metric_learning": ("reid/losses/metric_learning.py",),
     "sklearn": ("reid/evaluation/embedding_map.py",),

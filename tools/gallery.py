@@ -431,24 +431,12 @@ def chosen_rows(
     args: argparse.Namespace, gallery: Gallery, *, all_by_default: bool = False
 ) -> list[int]:
     """The ids that --ids and --where name."""
-    from reid.gallery.where import KNOWN_FIELDS, make_filter, unknown_field
     from reid.gallery.where_text import parse_where
 
     if args.ids is None and args.where is None and not all_by_default:
         raise ValueError("which rows? Give --ids N ... or --where CONDITION ... ('pid=7', ...)")
-    ids = list(gallery.records)
-    if args.where is not None:
-        known = known_values(gallery)
-        rows = make_filter(parse_where(args.where, known), None, None, 0)
-        for name in rows.fields:
-            if ids and name not in (*KNOWN_FIELDS, *gallery.fields()):
-                raise unknown_field(name, gallery.fields())
-        columns = gallery.columns(*rows.fields)
-        keep = [True] * len(ids)
-        for condition in rows.conditions:
-            for row, value in enumerate(columns[condition.field]):
-                keep[row] = keep[row] and condition.holds({condition.field: value})
-        ids = [row_id for row_id, kept in zip(ids, keep, strict=True) if kept]
+    where = None if args.where is None else parse_where(args.where, known_values(gallery))
+    ids = gallery.ids(where)
     if args.ids is not None:
         there = set(ids)
         absent = [row_id for row_id in dict.fromkeys(args.ids) if row_id not in there]

@@ -33,7 +33,7 @@ from reid.gallery.merging import merge_start
 from reid.gallery.packing import packed
 from reid.gallery.records import changed
 from reid.gallery.repair import RepairReport, repair
-from reid.gallery.row_ids import known_rows, new_ids, rows_of
+from reid.gallery.row_ids import known_rows, new_ids, places, rows_of
 from reid.gallery.searching import Mask, search
 from reid.gallery.segment import Batch, OpenSegment, Source, write_records
 from reid.gallery.snapshot import Snapshot, load, load_newest
@@ -165,6 +165,19 @@ class EmbeddedStore:
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         snapshot = self._snapshot
         return snapshot.take(rows_of(snapshot, ids))
+
+    def records_of(self, ids: Sequence[int]) -> list[Record]:
+        snapshot = self._snapshot
+        return snapshot.table.records(rows_of(snapshot, ids))
+
+    def ids(self, rows: RowFilter) -> NDArray[np.int64]:
+        table = self._snapshot.table
+        keep = table.keep(rows)
+        return table.ids.copy() if keep is None else table.ids[keep]
+
+    def pictured(self, ids: Sequence[int]) -> list[bool]:
+        snapshot = self._snapshot
+        return [row >= 0 and snapshot.pictured(row) for row in places(snapshot, ids).tolist()]
 
     def thumbnail(self, row_id: int) -> bytes | None:
         snapshot = self._snapshot

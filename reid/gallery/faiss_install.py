@@ -49,7 +49,7 @@ def import_faiss(distributions: Iterable[str] | None = None) -> Any:
         if error.name != "faiss":
             raise
         raise ImportError(
-            "Searching a gallery needs FAISS, which is not installed. Install exactly one of:\n"
+            "An approximate index needs FAISS, which is not installed. Install exactly one of:\n"
             "    pip install faiss-cpu\n"
             "    pip install faiss-gpu    # with an NVIDIA GPU"
         ) from error

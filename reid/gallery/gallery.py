@@ -203,9 +203,17 @@ class Gallery:
         """The rows' records by id, in id order; a read-only view as of now."""
         return self._store.records
 
+    def records_of(self, ids: Iterable[int]) -> list[Record]:
+        """The records of some rows, at once; KeyError for an id that is not in the gallery."""
+        return self._store.records_of([as_id(row_id) for row_id in ids])
+
     def fields(self) -> tuple[str, ...]:
         """The names of all fields that any record has, sorted: what ``where`` may name."""
         return self._store.fields()
+
+    def ids(self, where: Where | None = None) -> list[int]:
+        """The ids of all rows that ``where`` lets pass (see :meth:`search`), ascending."""
+        return self._store.ids(make_filter(where, None, None, 0)).tolist()  # type: ignore[no-any-return]
 
     def columns(self, *fields: str) -> dict[str, list[Any]]:
         """The values of some fields of all rows, in id order; None where a record has none."""
@@ -504,6 +512,10 @@ class Gallery:
     def thumbnail(self, row_id: int) -> bytes | None:
         """The small encoded image kept with a row, or None; KeyError for an unknown id."""
         return self._store.thumbnail(as_id(row_id))
+
+    def pictured(self, ids: Iterable[int]) -> list[bool]:
+        """Whether rows have a small image; False for ids that are not there."""
+        return self._store.pictured([as_id(row_id) for row_id in ids])
 
     def blocks(self, rows: int = 4096) -> Iterator[Rows]:
         """All rows, a block at a time, by ascending id: a consistent state, as of the first."""

@@ -318,6 +318,20 @@ class MilvusStore:
         vectors = [rows[row_id]["vector"] for row_id in ids]
         return np.array(vectors, np.float32).reshape(len(ids), self._info.dim)
 
+    def records_of(self, ids: Sequence[int]) -> list[Record]:
+        found = self._fetch(ids, ["id", "record"], None)
+        return [json.loads(found[row_id]["record"]) for row_id in ids]
+
+    def ids(self, rows: RowFilter) -> NDArray[np.int64]:
+        return self._search.passing(rows)
+
+    def pictured(self, ids: Sequence[int]) -> list[bool]:
+        found: set[int] = set()
+        for part in parts([row_id for row_id in ids if 0 <= row_id < 2**63], LIMIT // 4):
+            text = f'id in {list(part)} and thumbnail != ""'
+            found.update(row["id"] for row in self._milvus.query(self._name, text, ["id"]))
+        return [row_id in found for row_id in ids]
+
     def thumbnail(self, row_id: int) -> bytes | None:
         return picture_of(self._fetch([row_id], ["id", "thumbnail"], None)[row_id])
 

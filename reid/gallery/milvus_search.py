@@ -161,10 +161,27 @@ class MilvusSearch:
             vectors=lambda wanted: seen.found_vectors(wanted, self._info.dim),
         )
 
+    def passing(self, rows: RowFilter) -> NDArray[np.int64]:
+        """As :meth:`reid.gallery.store.Store.ids`."""
+        self._check_fields(rows)
+        filter_ = self._base(rows)
+        columns = [] if filter_.whole else ["record"]
+        ids = [
+            row["id"]
+            for block in self._walk(filter_.expression, columns)
+            for row in block
+            if filter_.whole or self._holds(row, filter_)
+        ]
+        return np.array(ids, np.int64)
+
+    def _base(self, rows: RowFilter) -> _Filter:
+        """What all queries may see."""
+        expressed, left = expression(rows.conditions)
+        return _Filter(expressed, left, rows.function)
+
     def _groups(self, rows: RowFilter, count: int) -> Iterator[tuple[list[int], _Filter, bool]]:
         """Numbers of queries, what these may see, and whether their excluded ids are in that."""
-        expressed, left = expression(rows.conditions)
-        base = _Filter(expressed, left, rows.function)
+        base = self._base(rows)
         self._check_fields(rows)
         groups: dict[Any, list[int]] = defaultdict(list)
         for query in range(count):

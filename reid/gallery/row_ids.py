@@ -30,9 +30,14 @@ def new_ids(manifest: Manifest, count: int, ids: NDArray[np.int64] | None) -> ND
     return ids
 
 
+def places(snapshot: Snapshot, ids: Sequence[int]) -> NDArray[np.int64]:
+    """Row numbers; -1 for an id that is not there."""
+    return snapshot.table.rows_of(_fitting(ids))
+
+
 def rows_of(snapshot: Snapshot, ids: Sequence[int]) -> NDArray[np.int64]:
     """Row numbers; KeyError for an id that is not there."""
-    rows = snapshot.table.rows_of(_fitting(ids))
+    rows = places(snapshot, ids)
     if (missing := np.flatnonzero(rows < 0)).size:
         raise KeyError(ids[int(missing[0])])
     return rows
@@ -40,7 +45,7 @@ def rows_of(snapshot: Snapshot, ids: Sequence[int]) -> NDArray[np.int64]:
 
 def known_rows(snapshot: Snapshot, ids: Sequence[int], done: str) -> NDArray[np.int64]:
     """Row numbers; ValueError names ids that are not there."""
-    rows = snapshot.table.rows_of(_fitting(ids))
+    rows = places(snapshot, ids)
     if (rows < 0).any():
         unknown = [ids[number] for number in np.flatnonzero(rows < 0).tolist()]
         raise unknown_ids(unknown, len(ids), done)

@@ -93,6 +93,13 @@ class OpenSegment:
     def __len__(self) -> int:
         return self.entry.rows
 
+    def pictured(self, row: int) -> bool:
+        return (
+            self.pictures is not None
+            and self._picture_bytes is not None
+            and bool(self.pictures.bytes[row])
+        )
+
     def thumbnail(self, row: int) -> bytes | None:
         if self.pictures is None or self._picture_bytes is None or not self.pictures.bytes[row]:
             return None

@@ -69,6 +69,10 @@ class Snapshot:
         number = int(np.searchsorted(self._starts, row, "right")) - 1
         return self.segments[number].thumbnail(row - int(self._starts[number]))
 
+    def pictured(self, row: int) -> bool:
+        number = int(np.searchsorted(self._starts, row, "right")) - 1
+        return self.segments[number].pictured(row - int(self._starts[number]))
+
     def blocks(self, rows: int) -> Iterator[Rows]:
         live = self.table.live_rows
         for start in range(0, len(live), rows):

@@ -122,12 +122,24 @@ class Store(Protocol):
         """All rows whose score is at least ``min_score``, exactly; the ``limit`` best of them."""
         ...
 
+    def ids(self, rows: RowFilter) -> NDArray[np.int64]:
+        """The ids of all rows that the conditions and the function let pass, ascending."""
+        ...
+
+    def records_of(self, ids: Sequence[int]) -> list[Record]:
+        """The records of some rows, at once; KeyError for an id that is not there."""
+        ...
+
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """(N, dim) as kept; KeyError for an id that is not there."""
         ...
 
     def thumbnail(self, row_id: int) -> bytes | None:
         """The stored picture of a row, an encoded image; KeyError for an id that is not there."""
+        ...
+
+    def pictured(self, ids: Sequence[int]) -> list[bool]:
+        """Whether rows have a stored picture; False for ids that are not there."""
         ...
 
     def columns(self, fields: Sequence[str]) -> dict[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from .security import Guard, may_read
 from .settings import Settings
 from .uploads import Uploads
 
-__all__ = ["Parts", "refusals", "show_record", "thumbnail_address"]
+__all__ = ["Parts", "refusals", "show_record", "thumbnail_addresses"]
 
 
 @dataclass
@@ -66,13 +67,10 @@ def show_record(record: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return {**record, "image": image.replace("\\", "/").rstrip("/").rpartition("/")[2]}
 
 
-def thumbnail_address(gallery: Gallery, row_id: int) -> str | None:
-    """Where the stored picture of a row is; None where there is none."""
-    try:
-        there = gallery.thumbnail(row_id) is not None
-    except KeyError:  # removed a moment ago
-        return None
-    return f"/api/rows/{row_id}/thumbnail" if there else None
+def thumbnail_addresses(gallery: Gallery, ids: Sequence[int]) -> list[str | None]:
+    """Where the stored pictures of rows are; None where there is none."""
+    there = zip(ids, gallery.pictured(ids), strict=True)
+    return [f"/api/rows/{row_id}/thumbnail" if pictured else None for row_id, pictured in there]
 
 
 _MEANING = {
@@ -87,7 +85,7 @@ _MEANING = {
     415: "The file is of no accepted format.",
     422: "A value is not acceptable; the message says which.",
     429: "Too many requests; see Retry-After.",
-    431: "The headers are too long.",
+    431: "The address and the headers are too long.",
     500: "A fault of the service; its log says more.",
     501: "The service runs without a model.",
     503: "Too busy, or the gallery cannot be reached; see Retry-After.",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
 
 from reid.gallery import Gallery
-from reid.gallery.where import make_filter, unknown_field
 
 from .errors import ServiceError
 from .image_header import media_type
-from .parts import Parts, refusals, show_record, thumbnail_address
+from .parts import Parts, refusals, show_record, thumbnail_addresses
 from .plain_json import check_plain
 from .schemas import AddedRow, Changed, Plain, Removal, Row, RowPage
 from .search_routes import check_where
@@ -69,7 +67,7 @@ def row_routes(parts: Parts) -> APIRouter:
         summary="Show a row",
     )
     async def show(id: _Id) -> Row:
-        return await parts.access.read(lambda g: _row(g, id, g.records[id], settings))
+        return await parts.access.read(lambda g: _rows(g, [id], settings)[0])
 
     @router.get(
         "/{id}/thumbnail",
@@ -146,7 +144,7 @@ def row_routes(parts: Parts) -> APIRouter:
             merged = {**gallery.records[id], **fields}
             _check_size(merged, settings)
             gallery.update({id: fields})
-            return _row(gallery, id, gallery.records[id], settings)
+            return _rows(gallery, [id], settings)[0]
 
         return await parts.access.change(write)
 
@@ -212,26 +210,19 @@ def _check_size(record: dict[str, Any], settings: Settings) -> None:
 def _page(
     gallery: Gallery, offset: int, limit: int, where: dict[str, Any] | None, settings: Settings
 ) -> RowPage:
-    records = gallery.records
-    ids: Any = list(records)
-    if where:
-        conditions = make_filter(where, None, None, 0).conditions
-        known = gallery.fields()
-        for condition in conditions:
-            if records and condition.field not in (*known, "image", "pid", "camera", "time"):
-                raise unknown_field(condition.field, known)
-        ids = [i for i, r in records.items() if all(c.holds(r) for c in conditions)]
-    shown = itertools.islice(ids, offset, offset + limit)
+    ids = gallery.ids(where or None)
+    shown = ids[offset : offset + limit]
     return RowPage(
-        rows=[_row(gallery, row_id, records[row_id], settings) for row_id in shown],
+        rows=_rows(gallery, shown, settings),
         total=len(ids),
         next_offset=offset + limit if offset + limit < len(ids) else None,
     )
 
 
-def _row(gallery: Gallery, row_id: int, record: dict[str, Any], settings: Settings) -> Row:
-    shown = show_record(dict(record), settings)
-    return Row(id=row_id, record=shown, thumbnail=thumbnail_address(gallery, row_id))
+def _rows(gallery: Gallery, ids: list[int], settings: Settings) -> list[Row]:
+    """KeyError for an id that is not there."""
+    rows = zip(ids, gallery.records_of(ids), thumbnail_addresses(gallery, ids), strict=True)
+    return [Row(id=i, record=show_record(r, settings), thumbnail=t) for i, r, t in rows]
 
 
 def _remove(gallery: Gallery, ids: list[int]) -> int:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from reid.gallery import Gallery
 
 from .errors import ServiceError, describe_invalid
-from .parts import Parts, refusals, show_record, thumbnail_address
+from .parts import Parts, refusals, show_record, thumbnail_addresses
 from .schemas import HitBody, IdSearch, QueryBody, SearchAnswer, SearchOptions, VectorSearch
 from .settings import Settings
 from .uploads import parse_crop
@@ -145,6 +145,8 @@ async def _search(
             expand=wanted.expand,
             exact=wanted.exact,
         )
+        shown = found[0][wanted.offset :]
+        pictures = thumbnail_addresses(gallery, [hit.id for hit in shown])
         hits = [
             HitBody(
                 id=hit.id,
@@ -156,9 +158,11 @@ async def _search(
                 camera=hit.record.get("camera"),
                 time=hit.record.get("time"),
                 record=show_record(hit.record, settings),
-                thumbnail=thumbnail_address(gallery, hit.id),
+                thumbnail=picture,
             )
-            for rank, hit in enumerate(found[0][wanted.offset :], wanted.offset + 1)
+            for rank, (hit, picture) in enumerate(
+                zip(shown, pictures, strict=True), wanted.offset + 1
+            )
         ]
         more = len(found[0]) == depth < int(found.allowed[0])
         return SearchAnswer(

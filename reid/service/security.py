@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Annotated
@@ -60,8 +61,9 @@ class Guard:
         Raises:
             ServiceError: it may not; says why.
         """
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > _LONGEST_HEADERS:
-            raise ServiceError(431, "headers_too_long", "The request's headers are too long.")
+        address = len(scope["path"]) + len(scope["query_string"])
+        if address + sum(map(len, itertools.chain(*scope["headers"]))) > _LONGEST_HEADERS:
+            raise ServiceError(431, "headers_too_long", "The address and headers are too long.")
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
         host = self._check_host(headers.getlist("host"))

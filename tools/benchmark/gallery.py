@@ -1,8 +1,8 @@
 """Galleries side by side: filling, opening, asking, memory and disk; ours, numpy, FAISS, Milvus.
 
-Vectors are clusters of unit length, an identity each, of 20 images on average; queries are more
+Vectors are clusters of unit length, an identity each, of 25 images on average; queries are more
 images of the same identities. A record has an identity and one of six cameras; ``filtered`` leaves
-out the query's camera. Inner product, 20 hits.
+out the query's camera. Inner product, 10 hits.
 
 - ``float32``, ``float16``: our gallery, exact; ``ivf``, ``hnsw``: ours with an approximate index,
   built and tuned after the filling (``index s``), with the recall that it measured.
@@ -10,11 +10,14 @@ out the query's camera. Inner product, 20 hits.
 - ``faiss-flat``, ``faiss-fp16``: IndexFlatIP and a scalar quantizer of 16 bits, exact.
 - ``milvus-lite``: our gallery in a file of Milvus (slow: ask for it with ``--methods``).
 
-Every run is a fresh process, and only galleries are on disk. ``add`` includes records and, where
-there is a disk, their safe arrival; ``single`` are the 50th and 99th percentile of queries asked
-one by one, ``batch`` the time of a query among ``--batch`` asked at once. ``own MB`` is memory that
-the process has to itself, beyond the interpreter, the libraries and the queries; ``mapped MB`` are
-file pages in memory, which the system takes back when it needs them. Ratios are to numpy.
+Each is filled in a process of its own, and only galleries are on disk. Then one process has all of
+them and asks them in turn, query by query and batch by batch, so that what else the machine does
+falls on all alike. ``add`` includes records and, where
+there is a disk, their safe arrival; ``best``, ``p50`` and ``p99`` are of queries asked one by one
+(a busy machine changes the best one least), ``batch`` is the time of a query among ``--batch``
+asked at once. ``own MB`` is memory that the process has to itself, beyond the interpreter, the
+libraries and the queries; ``mapped MB`` are file pages in memory, which the system takes back when
+it needs them. Ratios are to numpy.
 
     python tools/benchmark/gallery.py --rows 100000 --csv docs/results/gallery.csv
 """
@@ -32,7 +35,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("numpy", "float32", "float16", "faiss-flat", "faiss-fp16", "ivf", "hnsw", "milvus-lite")
-HITS, CAMERAS, BLOCK = 20, 6, 10_000
+HITS, IMAGES, CAMERAS, BLOCK = 10, 25, 6, 10_000
+PAUSE = 0.05  # seconds: the threads of whoever was asked before spin for a while
 INDEX = {"ivf": "IVF{lists},Flat", "hnsw": "HNSW32,SQfp16"}
 
 
@@ -51,13 +55,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--single", type=_positive, default=100, help="queries asked one by one")
     parser.add_argument("--batch", type=_positive, default=1000, help="queries asked at once")
+    parser.add_argument(
+        "--turns", type=_positive, default=3, help="batches, of which the best counts"
+    )
     parser.add_argument("--noise", type=float, default=1.2, help="of images around identities")
     parser.add_argument("--recall", type=float, default=0.99, help="asked of approximate indexes")
     parser.add_argument("--threads", type=_positive, help="default: as torch and BLAS choose")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where galleries are made (default: temporary)")
     parser.add_argument("--csv", type=Path, help="write the table here; other rows of it stay")
-    parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=(*METHODS, "ask"), help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -79,7 +86,7 @@ class Material:
 
         self.rows, self.dim, self.noise, self.seed = rows, args.dim, args.noise, args.seed
         rng = np.random.default_rng([args.seed, 0])
-        shape = (max(2, rows // 20), args.dim)
+        shape = (max(2, rows // IMAGES), args.dim)
         self.centers = rng.standard_normal(shape, dtype=np.float32)
         self.queries, self.cameras = self._draw(rng, max(args.batch, args.single))[::2]
 
@@ -138,11 +145,9 @@ class Ours:
             spent += time.perf_counter() - start
         return spent
 
-    def prepare(self) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Build the index if there is one, and open what was written."""
         import time
-
-        from reid.gallery import Gallery
 
         report: dict[str, Any] = {}
         if self.method in INDEX:
@@ -152,8 +157,13 @@ class Ours:
             report["setting"] = ", ".join(f"{k} {v}" for k, v in built.setting.items())
         self.gallery.close()
         start = time.perf_counter()
-        self.gallery = Gallery.open(self.path)
+        self.open(None)
         return {**report, "open": time.perf_counter() - start}
+
+    def open(self, material: Material | None) -> None:
+        from reid.gallery import Gallery
+
+        self.gallery = Gallery.open(self.path)
 
     def ask(self, queries: Any, cameras: Any | None) -> Any:
         options = {} if cameras is None else {"exclude_cameras": cameras}
@@ -199,8 +209,11 @@ class InMemory:
             spent += time.perf_counter() - start
         return spent
 
-    def prepare(self) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         return {}
+
+    def open(self, material: Material) -> None:
+        self.fill(material)
 
     def ask(self, queries: Any, cameras: Any | None) -> Any:
         import numpy as np
@@ -243,56 +256,87 @@ class InMemory:
 # ------------------------------------------------------------------------------------- measurement
 
 
-def work(args: argparse.Namespace) -> None:
-    """In a fresh process: one method, filled, asked, reported as a line of JSON."""
+def make(method: str, folder: Path, args: argparse.Namespace) -> Any:
+    kind = InMemory if method in ("numpy", "faiss-flat", "faiss-fp16") else Ours
+    (folder / method).mkdir(exist_ok=True)
+    return kind(method, folder / method, args)
+
+
+def fill(method: str, args: argparse.Namespace) -> dict[str, Any]:
+    """In a fresh process: fill one of them, and see what it takes."""
+    material = Material(args.rows[0], args)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:  # libraries read, kernels compiled
+        toy = make(method, Path(folder), args)
+        toy.fill(Material(2000, args))
+        toy.ask(material.queries[:50], material.cameras[:50])
+    side = make(method, args.folder, args)
+    before = memory()
+    report: dict[str, Any] = {"rows": material.rows, "method": method}
+    report["add"] = material.rows / side.fill(material)
+    report.update(side.finish())
+    side.ask(material.queries[: args.batch], None)
+    side.ask(material.queries[: args.batch], material.cameras[: args.batch])
+    after = memory()
+    report["own"] = after["RssAnon"] - before["RssAnon"]
+    report["mapped"] = after["RssFile"] - before["RssFile"]
+    files = (args.folder / method).rglob("*")
+    report["disk"] = sum(path.stat().st_size for path in files if path.is_file())
+    return report
+
+
+def ask(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """In a fresh process: all of them, asked in turn. Times in ms, by method."""
     import time
 
+    import numpy as np
+
+    material = Material(args.rows[0], args)
+    queries, cameras = material.queries, material.cameras
+    sides = {method: make(method, args.folder, args) for method in args.methods}
+    times: dict[str, dict[str, list[float]]] = {}
+    answers: dict[str, Any] = {}
+    for method, side in sides.items():
+        side.open(material)
+        times[method] = {name: [] for name in ("single", "filtered", "batch", "filtered batch")}
+    for number in range(-1, args.single):  # the first one is not counted
+        part = slice(max(0, number), max(0, number) + 1)
+        for method, side in sides.items():
+            for name, given in (("single", None), ("filtered", cameras[part])):
+                time.sleep(PAUSE)
+                start = time.perf_counter()
+                side.ask(queries[part], given)
+                times[method][name] += [1000 * (time.perf_counter() - start)] * (number >= 0)
+    for _ in range(args.turns):
+        for name, given in (("batch", None), ("filtered batch", cameras[: args.batch])):
+            for method, side in sides.items():
+                time.sleep(PAUSE)
+                start = time.perf_counter()
+                answer = side.ask(queries[: args.batch], given)
+                spent = 1000 * (time.perf_counter() - start)
+                times[method][name].append(spent / args.batch)
+                answers.setdefault(method, side.rows_of(answer))
+    return {
+        method: {
+            "best": min(found["single"]),
+            **{f"p{p}": float(np.percentile(found["single"], p)) for p in (50, 99)},
+            "filtered p50": float(np.median(found["filtered"])),
+            "batch": min(found["batch"]),
+            "filtered batch": min(found["filtered batch"]),
+            "answer": answers[method],
+        }
+        for method, found in times.items()
+    }
+
+
+def work(args: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    material = Material(args.rows[0], args)
-    kind: Any = InMemory if args.worker in ("numpy", "faiss-flat", "faiss-fp16") else Ours
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:  # libraries read, kernels compiled
-        toy = kind(args.worker, Path(folder), args)
-        toy.fill(Material(2000, args))
-        toy.ask(material.queries[:50], material.cameras[:50])
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        side = kind(args.worker, Path(folder), args)
-        before = memory()
-        report: dict[str, Any] = {"rows": material.rows, "method": args.worker}
-        report["add"] = material.rows / side.fill(material)
-        report.update(side.prepare())
-        queries, cameras = material.queries, material.cameras
-
-        def each(filtered: bool) -> list[float]:
-            times = []
-            for number in range(args.single):
-                part = slice(number, number + 1)
-                start = time.perf_counter()
-                side.ask(queries[part], cameras[part] if filtered else None)
-                times.append(1000 * (time.perf_counter() - start))
-            return times
-
-        side.ask(queries[:1], None)
-        side.ask(queries[:1], cameras[:1])
-        single, filtered = each(False), each(True)
-        report["best"] = min(single)
-        report["p50"], report["p99"] = np.percentile(single, [50, 99]).tolist()
-        report["filtered p50"] = float(np.median(filtered))
-        for name, given in (("batch", None), ("filtered batch", cameras[: args.batch])):
-            start = time.perf_counter()
-            answer = side.ask(queries[: args.batch], given)
-            report[name] = 1000 * (time.perf_counter() - start) / args.batch
-            if given is None:
-                report["answer"] = side.rows_of(answer)[:50]
-        after = memory()
-        report["own"] = after["RssAnon"] - before["RssAnon"]
-        report["mapped"] = after["RssFile"] - before["RssFile"]
-        report["disk"] = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
-        report["threads"] = torch.get_num_threads()
-        report["torch"], report["numpy"] = torch.__version__, np.__version__
+    report: dict[str, Any] = ask(args) if args.worker == "ask" else fill(args.worker, args)
+    setting = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    report["setting of all"] = {**setting, "numpy": np.__version__}
     sys.stdout.write(json.dumps(report) + "\n")
 
 
@@ -303,12 +347,12 @@ def memory() -> dict[str, int]:
     return {name: 1024 * int(found[name].split()[0]) for name in ("RssAnon", "RssFile")}
 
 
-def measure(method: str, rows: int, args: argparse.Namespace) -> dict[str, Any]:
+def run(worker: str, rows: int, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, str(Path(__file__).resolve()), "--worker", method]
-    command += ["--rows", str(rows)]
-    for name in ("dim", "single", "batch", "noise", "recall", "seed", "threads", "folder"):
+    command = [sys.executable, str(Path(__file__).resolve()), "--worker", worker]
+    command += ["--rows", str(rows), "--folder", str(folder), "--methods", *args.methods]
+    for name in ("dim", "single", "batch", "turns", "noise", "recall", "seed", "threads"):
         if getattr(args, name) is not None:
             command += [f"--{name}", str(getattr(args, name))]
     if args.threads:
@@ -316,7 +360,7 @@ def measure(method: str, rows: int, args: argparse.Namespace) -> dict[str, Any]:
             environment[name] = str(args.threads)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{method} of {rows} failed ({done.returncode}):\n{done.stderr}")
+        raise RuntimeError(f"{worker} of {rows} failed ({done.returncode}):\n{done.stderr}")
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report
 
@@ -330,19 +374,21 @@ def main(argv: list[str] | None = None) -> int:
     from rich.console import Console
 
     console = Console()
-    everything: list[dict[str, Any]] = []
     agree = True
     for rows in args.rows:
-        reports: list[dict[str, Any]] = []
-        for method in args.methods:
-            with console.status(f"{rows:,} rows: {method} ..."):
-                reports.append(measure(method, rows, args))
-            compare(reports)
-            if args.csv:  # after each run: an interrupted one has shown something
-                write_csv(args.csv, reports, args)
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            reports = []
+            for method in args.methods:
+                with console.status(f"{rows:,} rows: filling {method} ..."):
+                    reports.append(run(method, rows, Path(folder), args))
+            with console.status(f"{rows:,} rows: asking ..."):
+                asked = run("ask", rows, Path(folder), args)
+        reports = [{**report, **asked[report["method"]]} for report in reports]
+        compare(reports)
+        if args.csv:
+            write_csv(args.csv, reports, args)
         console.print(as_table(reports, args))
         agree = agree and all(r["agrees"] > 0.999 for r in reports if "recall" not in r)
-        everything += reports
     if not agree:
         console.print("exact methods DISAGREE")
     if args.csv:
@@ -393,12 +439,12 @@ def as_text(report: dict[str, Any]) -> dict[str, str]:
 def as_table(reports: list[dict[str, Any]], args: argparse.Namespace) -> Any:
     from rich.table import Table
 
-    last = reports[-1]
+    last = reports[-1]["setting of all"]
     table = Table(
-        title=f"galleries of {last['rows']:,} x {args.dim}, {HITS} hits, {args.batch} queries a "
-        "batch; times per query",
+        title=f"galleries of {reports[-1]['rows']:,} x {args.dim}, {HITS} hits, {args.batch} "
+        "queries a batch; times per query",
         caption=f"{last['threads']} threads, torch {last['torch']}, numpy {last['numpy']}, "
-        f"Python {sys.version.split()[0]}; a run each",
+        f"Python {sys.version.split()[0]}; asked in turn",
     )
     table.add_column("", justify="left")
     texts = [as_text(report) for report in reports]
@@ -418,8 +464,11 @@ def write_csv(path: Path, reports: list[dict[str, Any]], args: argparse.Namespac
     from engine.atomic import write_file
 
     setting = {
-        **{name: getattr(args, name) for name in ("dim", "single", "batch", "noise", "seed")},
-        **{name: reports[-1][name] for name in ("threads", "torch", "numpy")},
+        **{
+            name: getattr(args, name)
+            for name in ("dim", "single", "batch", "turns", "noise", "seed")
+        },
+        **{name: reports[-1]["setting of all"][name] for name in ("threads", "torch", "numpy")},
         "python": sys.version.split()[0],
     }
     texts = [{**as_text(report), **setting} for report in reports]

@@ -90,6 +90,29 @@ class StoreContract:
                 expected = brute_force(features, records, query, 60, gallery.metric)
                 assert_hits(found, [pair for pair in expected if pair[1] >= lowest][:k])
 
+    @pytest.mark.parametrize(
+        ("where", "passes"),
+        [
+            (None, lambda r: True),
+            ({"camera": [0, 1], "time": {"$lt": 9}}, lambda r: r.get("camera") in (0, 1)),
+            ({"clothes": {"upper": "red"}}, lambda r: "clothes" in r),
+            (lambda r: r["pid"] == 1, lambda r: r["pid"] == 1),
+        ],
+    )
+    def test_rows_that_pass_a_filter(self, filled, where, passes):
+        gallery, _, records = filled
+        expected = [row for row, record in records.items() if passes(record)]
+        if isinstance(where, dict) and "time" in where:
+            expected = [row for row in expected if records[row]["time"] < 9]
+        assert gallery.ids(where) == expected
+        assert gallery.records_of(expected[::-1]) == [records[row] for row in expected[::-1]]
+        assert gallery.records_of([]) == gallery.pictured([]) == []
+        assert gallery.pictured([*expected, 10**12]) == [False] * (len(expected) + 1)
+        with pytest.raises(KeyError):
+            gallery.records_of([expected[0], 10**12])
+        with pytest.raises(ValueError, match="'colour', which no record"):
+            gallery.ids({"colour": 1})
+
     def test_groups(self, filled):
         gallery, features, records = filled
         query = make_rows(1, 9)[0]
@@ -242,6 +265,7 @@ class StoreContract:
         ids = gallery.add(make_rows(3)[0], [{}] * 3, thumbnails=[JPEG, None, JPEG + b"2"])
         gallery.update({ids[0]: {"pid": 1}})
         assert [gallery.thumbnail(row_id) for row_id in ids] == [JPEG, None, JPEG + b"2"]
+        assert gallery.pictured([*ids, 10**12]) == [True, False, True, False]
         with pytest.raises(KeyError):
             gallery.thumbnail(10**12)
         with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""What stands above a plain search: thresholds, groups, re-ranking, expansion, tracklets, updates."""
+"""Above a plain search: thresholds, groups, re-ranking, expansion, tracklets, updates."""
 
 import numpy as np
 import pytest

@@ -55,8 +55,10 @@ def test_refused_with_a_reason(index, why):
 
 @pytest.mark.parametrize(
     "index",
-    ["", "flat", "IVF64", "IVF0,Flat", "HNSW1", "HNSW0,Flat", "HNSW32,PQ8", "IVF64,PQ8x40"]
-    + ["PCA16", "IVF64,Flat,", ",", "Flat,Flat", "IVF64(HNSW8),Flat", "PCA0,HNSW8"],
+    [
+        *("", "flat", "IVF64", "IVF0,Flat", "HNSW1", "HNSW0,Flat", "HNSW32,PQ8", "IVF64,PQ8x40"),
+        *("PCA16", "IVF64,Flat,", ",", "Flat,Flat", "IVF64(HNSW8),Flat", "PCA0,HNSW8"),
+    ],
 )
 def test_unknown(index):
     with pytest.raises(ValueError, match="is not known here"):

@@ -57,6 +57,7 @@ def alive(pid: int) -> bool:
 )
 def test_a_request_in_flight_is_answered_and_no_new_one_taken(tmp_path, number) -> None:
     with running(tmp_path / "g", seconds=1.0) as (process, address, decoders):
+        check_odd_requests(address)
         answers = []
 
         def ask() -> None:
@@ -96,10 +97,9 @@ def test_a_request_that_takes_too_long_does_not_hold_up_the_end(tmp_path) -> Non
         assert not any(map(alive, decoders))
 
 
-def test_a_service_on_the_wire_and_killed(tmp_path) -> None:
+@pytest.mark.slow
+def test_what_was_acknowledged_is_there_after_a_kill(tmp_path) -> None:
     with running(tmp_path / "g") as (process, address, decoders):
-        check_odd_requests(address)
-        # What was acknowledged is there after a kill.
         files = {"image": ("new", encoded(picture(70)))}
         new = httpx.post(f"{address}/api/rows", files=files, headers=AUTH, timeout=30).json()["id"]
         httpx.delete(f"{address}/api/rows/2", headers=AUTH)
