@@ -36,7 +36,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("numpy", "float32", "float16", "faiss-flat", "faiss-fp16", "ivf", "hnsw", "milvus-lite")
 HITS, IMAGES, CAMERAS, BLOCK = 10, 25, 6, 10_000
-PAUSE = 0.05  # seconds: the threads of whoever was asked before spin for a while
+PAUSE = 0.2  # seconds: the threads of whoever was asked before spin for a while, BLAS longest
 INDEX = {"ivf": "IVF{lists},Flat", "hnsw": "HNSW32,SQfp16"}
 
 
