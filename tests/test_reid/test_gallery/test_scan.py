@@ -113,6 +113,23 @@ def test_what_float32_cannot_tell_apart_is_told_apart(engine, metric, queries):
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("queries", [1, 7, 40])
+def test_scores_closer_than_the_error_of_float32(engine, metric, queries):
+    """Without the bound on that error a tenth of these rows would be missed, or more."""
+    rng = np.random.default_rng(1)
+    stored = (ordinary(1, 512) + rng.normal(0, 2e-9, (3000, 512))).astype(np.float32)
+    asked = ordinary(queries, 512, seed=2)
+    rows, scores = scan([stored], asked, 100, metric)
+    truth = all_scores(stored, asked, metric)
+    worst = -np.sort(-truth, axis=1)[:, 99]
+    single = asked @ stored.T if metric == "cosine" else -np.square(asked[0] - stored).sum(-1)[None]
+    assert (np.argsort(-single[0])[:100][:, None] != rows[0]).all(1).sum() >= 10, "too easy"
+    found = np.take_along_axis(truth, rows, 1)
+    assert (found.min(1) > worst - 1e-14).all()
+    np.testing.assert_allclose(scores, found, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("queries", [1, 12])
 def test_many_equal_rows_come_in_their_order(engine, metric, queries):
     stored = np.tile(ordinary(1, 16), (20_000, 1))
