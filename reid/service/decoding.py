@@ -19,6 +19,7 @@ import queue
 import signal
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 __all__ = ["BadImage", "Decoded", "DecoderPool", "DecodingLimits"]
-
-THUMBNAIL = 256
-"""Height and width of a stored picture, in pixels, at most."""
 
 _START_SECONDS = 60.0
 
@@ -63,7 +61,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class DecodingLimits:
-    """Of the picture in pixels and of its side; of a process's address space in bytes."""
+    """Of the picture in pixels and of its side; of the memory for one image in bytes."""
 
     pixels: int
     side: int
@@ -82,6 +80,7 @@ def decode(
         BadImage: what is wrong with it.
     """
     from imaging.files import decode_image
+    from imaging.thumbnail import encode_thumbnail
 
     if not data:
         raise BadImage("empty", "The image file is empty.")
@@ -101,7 +100,11 @@ def decode(
         )
     try:
         pixels = decode_image(data)
-    except (ValueError, MemoryError):
+    except MemoryError:
+        raise BadImage(
+            "too_many_pixels", f"{size} pixels need more memory than there is for one image."
+        ) from None
+    except ValueError:
         raise BadImage(
             "bad_image", f"The {header.format.upper()} data is damaged or cut short."
         ) from None
@@ -118,22 +121,7 @@ def decode(
             )
         crop = (left, top, right - left, bottom - top)
         pixels = np.ascontiguousarray(pixels[top:bottom, left:right])
-    return Decoded(pixels, width, height, crop, make_thumbnail(pixels) if thumbnail else b"")
-
-
-def make_thumbnail(pixels: np.ndarray) -> bytes:
-    """A JPEG of (h, w, 3) uint8 RGB, at most ``THUMBNAIL`` pixels each way; never enlarged."""
-    import cv2
-
-    height, width = pixels.shape[:2]
-    scale = THUMBNAIL / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    done, encoded = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    if not done:
-        raise BadImage("bad_image", "No small picture could be made of it.")
-    return encoded.tobytes()
+    return Decoded(pixels, width, height, crop, encode_thumbnail(pixels) if thumbnail else b"")
 
 
 class DecoderPool:
@@ -273,12 +261,13 @@ class _Decoder:
 
 def _serve(pipe: Connection, limits: DecodingLimits) -> None:
     """The life of a decoder process: it ends when the other end of the pipe does."""
-    _confine(limits.memory)
     import cv2
 
-    import imaging.files  # noqa: F401 - before the first image, whose time is limited
+    import imaging.files
+    import imaging.thumbnail  # noqa: F401 - before the first image, whose time is limited
 
     cv2.setNumThreads(1)
+    _confine(limits.memory)
     pipe.send_bytes(b"ready")
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -318,6 +307,10 @@ def _confine(memory: int) -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        # Beyond what is there: a new process brings its parent's main module with it, whose
+        # libraries may take any room.
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from imaging.files import decode_image
-from reid.service.decoding import BadImage, DecoderPool, DecodingLimits, decode, make_thumbnail
+from reid.service.decoding import BadImage, DecoderPool, DecodingLimits, decode
 
 from .service_world import encoded, picture
 
+ROOT = Path(__file__).resolve().parents[3]
 LIMITS = DecodingLimits(pixels=1_000_000, side=4000, memory=2 * 2**30)
 
 
@@ -63,13 +67,6 @@ def test_a_crop_is_cut_at_the_border(pool) -> None:
     assert pool.decode(data, (-5, 60, 10, 100)).crop == (0, 60, 5, 4)
     with pytest.raises(BadImage, match="outside the image, which has 32 x 64"):
         pool.decode(data, (32, 0, 5, 5))
-
-
-def test_a_thumbnail_is_small_and_never_enlarged() -> None:
-    for size in [(1000, 300), (300, 1000), (3000, 1), (20, 10)]:
-        small = Image.open(io.BytesIO(make_thumbnail(picture(5, *size))))
-        assert small.format == "JPEG" and max(small.size) <= 256
-        assert small.size[0] >= 1 and small.size[1] <= size[0]
 
 
 @pytest.mark.parametrize(
@@ -143,3 +140,41 @@ def test_who_waits_for_a_decoder_waits_a_bounded_time() -> None:
             os.kill(pid, 0)
     with pytest.raises(TimeoutError, match="stopped"):
         pool.decode(encoded(picture(8)), wait=0.05)
+
+
+def test_the_room_of_the_main_module_is_not_the_images(tmp_path) -> None:
+    """A spawned process imports its parent's main module, and whatever large that has."""
+    script = tmp_path / "large.py"
+    script.write_text(
+        """
+import mmap
+import sys
+
+room = mmap.mmap(-1, 3 << 30)
+if __name__ == "__main__":
+    from reid.service.decoding import DecoderPool, DecodingLimits
+
+    pool = DecoderPool(1, 30.0, DecodingLimits(1_000_000, 4000, 1 << 30))
+    print(pool.decode(open(sys.argv[1], "rb").read()).pixels.shape)
+    pool.close()
+"""
+    )
+    (tmp_path / "a.png").write_bytes(encoded(picture(0)))
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "a.png"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout == "(64, 32, 3)\n", done.stderr
+
+
+def test_an_image_that_takes_too_much_memory_is_refused() -> None:
+    pool = DecoderPool(1, 30.0, DecodingLimits(100_000_000, 20_000, 64 << 20))
+    try:
+        with pytest.raises(BadImage):
+            pool.decode(encoded(np.zeros((6000, 6000, 3), np.uint8)))
+        assert pool.decode(encoded(picture(0))).pixels.shape == (64, 32, 3)
+    finally:
+        pool.close()
