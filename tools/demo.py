@@ -115,6 +115,7 @@ Everything lies in {DEMO}/:
 
 Try next:
   {python()} {search.format(one)} --picture one.png
+  {python()} tools/serve_gallery.py {gallery}    # as a web page: pip install '.[serve]'
   {python()} tools/prepare_data.py reid YOUR/PHOTOS      # what is in your own data, is it usable?
   {python()} tools/train_reid.py {REID_CONFIG} --data YOUR/PHOTOS""")
 
