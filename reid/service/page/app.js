@@ -341,7 +341,7 @@ function placeTick() {
   find("#tick").style.setProperty("--at", part.toFixed(4));
   const rate = calibrated.far ?? null;
   find("#calibrated").textContent =
-    rate === null ? "calibrated" : `calibrated: ${words.percent(rate)} false accepts`;
+    rate === null ? "as set by the service" : `calibrated: ${words.percent(rate)} false accepts`;
   find("#calibrated").title = `Back to ${words.score(calibrated.value)}`;
 }
 
