@@ -33,3 +33,8 @@ def distinct(names: Sequence[str]) -> list[str]:
 def as_file_name(text: str) -> str:
     """``run/epoch 3 on art`` -> ``run_epoch_3_on_art``: a name as (a part of) a file's."""
     return re.sub(r"[^\w.-]+", "_", text).strip("_")
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's for a terminal: what would steer that is shown, not sent."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -119,17 +119,26 @@ def list_images(folder: str | os.PathLike[str], *, recursive: bool = False) -> I
     """Paths of the images in a folder, in sorted order; hidden files and other files are left out.
 
     Hidden names matter: macOS writes a ``._name.jpg`` beside every file it copies to a foreign
-    disk, which has an image's name and no image inside.
+    disk, which has an image's name and no image inside. Links are followed, but not into a folder
+    that they lie in; pipes and sockets are left out, for reading one may never end.
     """
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    for entry in entries:
+    yield from _list_images(os.fspath(folder), recursive, frozenset())
+
+
+def _list_images(folder: str, recursive: bool, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    status = os.stat(folder)  # noqa: PTH116
+    above |= {(status.st_dev, status.st_ino)}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            if recursive:
-                yield from list_images(entry.path, recursive=True)
+            status = entry.stat()
+            if recursive and (status.st_dev, status.st_ino) not in above:
+                yield from _list_images(entry.path, True, above)
         elif os.path.splitext(entry.name)[1].lower() in IMAGE_EXTENSIONS:  # noqa: PTH122 - a million
-            yield entry.path
+            broken_link = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+            if entry.is_file() or broken_link:  # the latter is to be missed by name
+                yield entry.path
 
 
 def existing_folder(root: str | os.PathLike[str]) -> Path:

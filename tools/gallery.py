@@ -476,6 +476,7 @@ def print_rows(gallery: Gallery, ids: Sequence[int]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from engine.wording import printable
     from reid.gallery_report import Folder
 
     if not ids:
@@ -489,14 +490,14 @@ def print_rows(gallery: Gallery, ids: Sequence[int]) -> None:
     table = Table()
     for name in ("id", *fields):
         table.add_column(
-            Text(name), justify="left" if name == "image" else "right", overflow="fold"
+            Text(printable(name)), justify="left" if name == "image" else "right", overflow="fold"
         )
     for row_id, record in zip(ids, records, strict=True):
         cells = [
             folder.short(record.get(name, "")) if name == "image" else cell(record.get(name))
             for name in fields
         ]
-        table.add_row(str(row_id), *map(Text, cells))
+        table.add_row(str(row_id), *map(Text, map(printable, cells)))
     Console().print(table)
     if folder.line:
         print(folder.line)
@@ -507,11 +508,13 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from engine.wording import printable
+
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, text in pairs:
-        table.add_row(LABELS.get(name, name.replace("_", " ")), Text(text))
+        table.add_row(LABELS.get(name, name.replace("_", " ")), Text(printable(text)))
     Console().print(table)
 
 

@@ -390,6 +390,7 @@ def print_tables(
     from rich.table import Table
     from rich.text import Text
 
+    from engine.wording import printable
     from reid.gallery_report import Folder
     from reid.threshold import percent
 
@@ -426,7 +427,7 @@ def print_tables(
                 style = "green" if right else ""
                 if threshold is not None and hit.score < threshold.value:
                     style = f"dim {style}"
-                table.add_row(*map(Text, cells), style=style)
+                table.add_row(*map(Text, map(printable, cells)), style=style)
             console.print(table)
         if threshold is not None:
             known = sum(hit.score >= threshold.value for hit in hits)

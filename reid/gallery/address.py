@@ -48,8 +48,17 @@ class Address:
 
 
 def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names a Milvus collection, and not a folder."""
-    return isinstance(path, str) and path.startswith((*_SERVERS, _LITE))
+    """Whether a path names a Milvus collection, and not a folder.
+
+    Raises:
+        ValueError: another address, which would otherwise be taken for a strange folder.
+    """
+    if not isinstance(path, str):
+        return False
+    known = path.startswith((*_SERVERS, _LITE))
+    if not known and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise ValueError(f"{path.split('://')[0]}:// is no address of a gallery. {_FORMS}")
+    return known
 
 
 def parse_address(text: str) -> Address:

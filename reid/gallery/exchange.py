@@ -134,6 +134,8 @@ def copy_gallery(source: Gallery, target: Gallery, progress: Progress | None = N
     Raises:
         ValueError: galleries of another dimension, metric or model, or a target with other rows.
     """
+    if source.location == target.location:
+        raise ValueError(f"{source.location} would be copied into itself. Name another place.")
     for name in ("dim", "metric", "model"):
         ours, theirs = getattr(source, name), getattr(target, name)
         if ours != theirs:

@@ -13,7 +13,16 @@ from reid.gallery.features import check_features
 from reid.gallery.hits import Hit, SearchResult
 from reid.gallery.records import check_changes, check_records
 from reid.gallery.store import DTYPES, METRICS, Found, Rows, Store
-from reid.gallery.where import Record, RowFilter, Where, as_id, make_filter, value_key
+from reid.gallery.where import (
+    Record,
+    RowFilter,
+    Where,
+    as_id,
+    as_ids,
+    make_filter,
+    unknown_field,
+    value_key,
+)
 
 if TYPE_CHECKING:
     from reid.gallery.repair import RepairReport
@@ -205,7 +214,7 @@ class Gallery:
 
     def records_of(self, ids: Iterable[int]) -> list[Record]:
         """The records of some rows, at once; KeyError for an id that is not in the gallery."""
-        return self._store.records_of([as_id(row_id) for row_id in ids])
+        return self._store.records_of(as_ids(ids))
 
     def fields(self) -> tuple[str, ...]:
         """The names of all fields that any record has, sorted: what ``where`` may name."""
@@ -276,7 +285,7 @@ class Gallery:
         Raises:
             ValueError: an id was never given or is already removed; nothing is removed then.
         """
-        wanted = sorted({as_id(row_id) for row_id in ids})
+        wanted = sorted(set(as_ids(ids)))
         return self._store.remove(wanted) if wanted else 0
 
     def update(self, changes: Mapping[int, Mapping[str, Any]]) -> int:
@@ -404,7 +413,7 @@ class Gallery:
             group_by: a field, usually ``'pid'``: of the rows that share its value only the best
                 counts, and k is the number of groups. Rows without the field stand for themselves.
             rerank: order the ``rerank`` best rows anew, by k-reciprocal re-ranking (Zhong et al.,
-                CVPR 2017) among themselves, before k are taken.
+                CVPR 2017) among themselves, before k are taken; any others follow as they were.
             expand: search again with every query's mean with its ``expand`` best rows (that reach
                 ``min_score``): average query expansion, or with ``expand_alpha`` above 0 weighted
                 by similarity to that power (alpha-QE). Cosine only.
@@ -426,12 +435,9 @@ class Gallery:
         if expand is not None:
             count = _check_count("expand", expand, "the rows that a query takes in")
             queries = self._expand(queries, count, expand_alpha, rows, min_score, exact)
-        if rerank is not None:
-            rerank = max(k, _check_count("rerank", rerank, "the rows to order anew"))
-            found = self._store.search(queries, rerank, rows, exact)
-            return self._reranked(queries, found, k, min_score, group_by)
-        if group_by is not None:
-            return self._grouped(queries, k, rows, min_score, group_by, exact)
+        if rerank is not None or group_by is not None:
+            depth = 0 if rerank is None else _check_count("rerank", rerank, "the rows to reorder")
+            return self._composed(queries, k, rows, min_score, group_by, depth, exact)
         found = self._store.search(queries, k, rows, exact)
         return self._result(found, k, min_score)
 
@@ -507,7 +513,7 @@ class Gallery:
         Raises:
             KeyError: an id is not in the gallery.
         """
-        return self._store.vectors([as_id(row_id) for row_id in ids])
+        return self._store.vectors(as_ids(ids))
 
     def thumbnail(self, row_id: int) -> bytes | None:
         """The small encoded image kept with a row, or None; KeyError for an unknown id."""
@@ -515,7 +521,7 @@ class Gallery:
 
     def pictured(self, ids: Iterable[int]) -> list[bool]:
         """Whether rows have a small image; False for ids that are not there."""
-        return self._store.pictured([as_id(row_id) for row_id in ids])
+        return self._store.pictured(as_ids(ids))
 
     def blocks(self, rows: int = 4096) -> Iterator[Rows]:
         """All rows, a block at a time, by ascending id: a consistent state, as of the first."""
@@ -553,49 +559,17 @@ class Gallery:
             expanded[query] += weights @ found.vectors(ids[near]).astype(np.float64)
         return check_features(expanded, self.dim, self.metric, "expanded queries")
 
-    def _reranked(
-        self,
-        queries: NDArray[np.float32],
-        found: Found,
-        k: int,
-        min_score: float | None,
-        group_by: str | None,
-    ) -> SearchResult:
-        """Each query's rows by their re-ranked distance, computed among these rows alone."""
-        from reid.evaluation import rerank
-
-        hits: list[list[Hit]] = []
-        for query, ids, scores in zip(queries, found.ids, found.scores, strict=True):
-            ids, scores = _reaching(ids, scores, min_score)
-            if not len(ids):
-                hits.append([])
-                continue
-            distances = rerank(query[None], found.vectors(ids)).toarray()[0].astype(np.float64)
-            order = np.lexsort((np.arange(len(ids)), distances))
-            records = found.records(ids[order])
-            chosen = _first_of_group(records, group_by)[:k]
-            hits.append(
-                self._hits(
-                    ids[order][chosen],
-                    scores[order][chosen],
-                    [records[row] for row in chosen],
-                    distances[order][chosen],
-                )
-            )
-        return SearchResult(
-            hits, exact=found.exact, allowed=found.allowed, k=k, recall=found.recall
-        )
-
-    def _grouped(
+    def _composed(
         self,
         queries: NDArray[np.float32],
         k: int,
         rows: RowFilter,
         min_score: float | None,
-        group_by: str,
+        group_by: str | None,
+        rerank: int,
         exact: bool,
     ) -> SearchResult:
-        """The best row of each of the k best groups.
+        """The best row of each of the k best groups, the ``rerank`` best rows being ordered anew.
 
         Rows come best first, so the first k groups seen are the k best: more rows are asked for
         until there are so many, or no rows are left (or none that reach ``min_score``).
@@ -603,7 +577,8 @@ class Gallery:
         hits: list[list[Hit]] = [[] for _ in queries]
         allowed = np.zeros(len(queries), np.int64)
         always_exact, recall = True, None
-        waiting, wanted = np.arange(len(queries)), _GROUPED_FIRST * k
+        waiting = np.arange(len(queries))
+        wanted = max(rerank, k if group_by is None else _GROUPED_FIRST * k)
         while len(waiting):
             found = self._store.search(queries[waiting], wanted, rows.of(waiting), exact)
             always_exact, recall = always_exact and found.exact, found.recall or recall
@@ -612,16 +587,33 @@ class Gallery:
             answers = zip(waiting.tolist(), found.ids, found.scores, strict=True)
             for query, all_ids, all_scores in answers:
                 ids, scores = _reaching(all_ids, all_scores, min_score)
+                head = ids[:rerank]
+                order, distances = _order_anew(queries[query], found.vectors(head))
+                ids = np.concatenate([head[order], ids[rerank:]])
+                scores = np.concatenate([scores[:rerank][order], scores[rerank:]])
                 records = found.records(ids)
                 chosen = _first_of_group(records, group_by)[:k]
                 ended = len(all_ids) < wanted or len(ids) < len(all_ids)
                 if len(chosen) < k and not ended:
                     unfinished.append(query)
                     continue
-                chosen_records = [records[row] for row in chosen]
-                hits[query] = self._hits(ids[chosen], scores[chosen], chosen_records)
+                hits[query] = self._hits(
+                    ids[chosen],
+                    scores[chosen],
+                    [records[row] for row in chosen],
+                    [distances[row] if row < len(distances) else None for row in chosen],
+                )
             waiting, wanted = np.asarray(unfinished, np.int64), 4 * wanted
+        self._check_group(group_by, hits)
         return SearchResult(hits, exact=always_exact, allowed=allowed, k=k, recall=recall)
+
+    def _check_group(self, field: str | None, hits: Sequence[Sequence[Hit]]) -> None:
+        """A field that no record has would group nothing, in silence."""
+        shown = [hit.record for part in hits for hit in part]
+        if field is None or not shown or any(field in record for record in shown):
+            return
+        if field not in (fields := self._store.fields()):
+            raise unknown_field(field, fields, "group_by")
 
     def _result(self, found: Found, k: int | None, min_score: float | None) -> SearchResult:
         pairs = [
@@ -646,13 +638,13 @@ class Gallery:
         ids: NDArray[np.int64],
         scores: NDArray[np.float64],
         records: Sequence[Record],
-        reranked: NDArray[np.float64] | None = None,
+        reranked: Sequence[float | None] | None = None,
     ) -> list[Hit]:
         cosine = self.metric == "cosine"
         if cosine:
             scores = np.clip(scores, -1.0, 1.0)  # unit vectors in float32 overshoot by 1e-7
         distances = 1.0 - scores if cosine else -scores
-        orders = [None] * len(ids) if reranked is None else reranked.tolist()
+        orders = [None] * len(ids) if reranked is None else reranked
         found = zip(
             ids.tolist(),
             (scores + 0.0).tolist(),  # + 0.0: no -0.0
@@ -671,6 +663,20 @@ def _reaching(
         return ids, scores
     near = scores >= min_score
     return ids[near], scores[near]
+
+
+def _order_anew(
+    query: NDArray[np.float32], vectors: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], list[float]]:
+    """Rows in the order of their re-ranked distances, and these in that order."""
+    from reid.evaluation import rerank
+
+    if len(vectors) < 2:  # nothing to compare with
+        return np.arange(len(vectors)), []
+    k1 = min(20, len(vectors) - 1)
+    distances = rerank(query[None], vectors, k1=k1, k2=min(6, k1)).toarray()[0].astype(np.float64)
+    order = np.lexsort((np.arange(len(vectors)), distances))
+    return order, distances[order].tolist()
 
 
 def _first_of_group(records: Sequence[Record], field: str | None) -> list[int]:

@@ -15,6 +15,7 @@ if sys.platform != "win32":
     import fcntl
 
 _POLL_SECONDS = 0.02
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # what a link points to is not ours to write
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def writer_lock(path: Path, timeout: float) -> Iterator[None]:
         GalleryLockedError: still held by another writer after ``timeout`` seconds.
         OSError: the lock file cannot be opened (for instance a read-only folder).
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
     try:
         _acquire(descriptor, path, timeout)
         _note_holder(descriptor)

@@ -80,6 +80,7 @@ class MilvusSearch:
         self._milvus, self._info = connection, info
         self._name = connection.address.collection
         self._walk, self._fields = walk, fields
+        self._seen_fields: set[str] = set()
 
     def best(self, queries: NDArray[np.float32], k: int, rows: RowFilter, exact: bool) -> Found:
         """As :meth:`reid.gallery.store.Store.search`."""
@@ -200,7 +201,11 @@ class MilvusSearch:
 
     def _check_fields(self, rows: RowFilter) -> None:
         for field in rows.fields:
-            if field not in KNOWN_FIELDS and not self._any(has_field(field)) and self._any(""):
+            if field in KNOWN_FIELDS or field in self._seen_fields:
+                continue
+            if self._any(has_field(field)):
+                self._seen_fields.add(field)  # asked for once: every reading waits for a tick
+            elif self._any(""):
                 raise unknown_field(field, self._fields())
 
     def _check_cameras(self, cameras: set[int | str]) -> None:

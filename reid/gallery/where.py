@@ -24,8 +24,8 @@ Record: TypeAlias = dict[str, Any]
 Where: TypeAlias = Callable[[Record], object] | Mapping[str, Any]
 Operator: TypeAlias = Literal["in", "nin", "lt", "lte", "gt", "gte"]
 
-KNOWN_FIELDS = ("image", "pid", "camera", "time")
-"""Fields that have a meaning of their own; every gallery knows them, used or not."""
+KNOWN_FIELDS = ("image",)
+"""Fields that any gallery may be asked for, whether a record has them: is this file there?"""
 
 _SINGLE = {"$eq": "in", "$ne": "nin"}
 _SEVERAL = {"$in": "in", "$nin": "nin"}
@@ -128,11 +128,12 @@ def same_order(value: Any, bound: Any) -> bool:
     return False
 
 
-def unknown_field(field: str, known: Iterable[str]) -> ValueError:
+def unknown_field(field: str, known: Iterable[str], option: str = "where") -> ValueError:
     """A field that no record has is a slip of the pen: an empty answer would hide it."""
     names = ", ".join(repr(name) for name in sorted({*known, *KNOWN_FIELDS}))
     return ValueError(
-        f"where names the field {field!r}, which no record of this gallery has. Its fields: {names}"
+        f"{option} names the field {field!r}, which no record of this gallery has. Its fields: "
+        f"{names}"
     )
 
 
@@ -258,6 +259,13 @@ def _ids(ids: Any, queries: int) -> tuple[frozenset[int], ...] | None:
             f"exclude_ids must hold a list of ids per query; got {len(sets)} for {queries} queries."
         )
     return sets
+
+
+def as_ids(ids: Any) -> list[int]:
+    """Ids as ints; ValueError for what is none."""
+    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+        raise ValueError(f"ids must be a list of ints as returned by add; got {ids!r}.")
+    return [as_id(row_id) for row_id in ids]
 
 
 def as_id(row_id: Any) -> int:

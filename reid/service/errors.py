@@ -94,7 +94,9 @@ def gallery_error(error: Exception, gallery: Gallery) -> ServiceError | None:
     if isinstance(error, KeyError):
         return ServiceError(404, "unknown_id", "There is no row of this id.")
     if isinstance(error, ValueError):
-        text = str(error).replace(gallery.location, "the gallery")
+        text = str(error).replace(f"he gallery {gallery.location}", "he gallery")
+        text = text.replace(gallery.location, "the gallery")
+        text = text.replace("Open it again with Gallery.open.", "Start the service again.")
         return ServiceError(422, "invalid", _sentence(text[:_LONGEST]))
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import Depends
+from fastapi import Depends, Request
 
 from reid.gallery import Gallery
 
@@ -19,7 +19,7 @@ from .security import Guard, may_read
 from .settings import Settings
 from .uploads import Uploads
 
-__all__ = ["Parts", "refusals", "show_record", "thumbnail_addresses"]
+__all__ = ["Parts", "only", "refusals", "show_record", "thumbnail_addresses"]
 
 
 @dataclass
@@ -65,6 +65,24 @@ def show_record(record: dict[str, Any], settings: Settings) -> dict[str, Any]:
     if settings.show_paths or not isinstance(image, str):
         return record
     return {**record, "image": image.replace("\\", "/").rstrip("/").rpartition("/")[2]}
+
+
+def only(*names: str) -> Any:
+    """What a route depends on that takes these parameters and form fields, and no others.
+
+    A misspelt filter would otherwise be none, in silence.
+    """
+
+    async def check(request: Request) -> None:
+        given = set(request.query_params)
+        kind = request.headers.get("content-type", "")
+        if kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
+            given |= set(await request.form())  # parsed before, and kept
+        for name in sorted(given.difference(names)):
+            known = ", ".join(names)
+            raise ServiceError(422, "invalid", f"{name[:64]!r} is not known here; {known} are.")
+
+    return Depends(check)
 
 
 def thumbnail_addresses(gallery: Gallery, ids: Sequence[int]) -> list[str | None]:

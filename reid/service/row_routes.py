@@ -11,7 +11,7 @@ from reid.gallery import Gallery
 
 from .errors import ServiceError
 from .image_header import media_type
-from .parts import Parts, refusals, show_record, thumbnail_addresses
+from .parts import Parts, only, refusals, show_record, thumbnail_addresses
 from .plain_json import check_plain
 from .schemas import AddedRow, Changed, Plain, Removal, Row, RowPage
 from .search_routes import check_where
@@ -42,7 +42,7 @@ def row_routes(parts: Parts) -> APIRouter:
         "",
         response_model=RowPage,
         responses=refusals(422),
-        dependencies=parts.reading,
+        dependencies=[*parts.reading, only("offset", "limit", "where")],
         summary="List rows",
     )
     async def list_rows(
@@ -89,7 +89,7 @@ def row_routes(parts: Parts) -> APIRouter:
         response_model=AddedRow,
         status_code=201,
         responses=refusals(409, 415, 422, 501),
-        dependencies=[Depends(may_change)],
+        dependencies=[Depends(may_change), only("image", "record", "allow_duplicate")],
         summary="Add an image",
     )
     async def add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from reid.gallery import Gallery
 
 from .errors import ServiceError, describe_invalid
-from .parts import Parts, refusals, show_record, thumbnail_addresses
+from .parts import Parts, only, refusals, show_record, thumbnail_addresses
 from .schemas import HitBody, IdSearch, QueryBody, SearchAnswer, SearchOptions, VectorSearch
 from .settings import Settings
 from .uploads import parse_crop
@@ -28,7 +28,11 @@ def search_routes(parts: Parts) -> APIRouter:
     router = APIRouter(prefix="/api/search", tags=["search"], dependencies=parts.reading)
 
     @router.post(
-        "/image", response_model=SearchAnswer, responses=refusals(415, 422, 501), summary="By image"
+        "/image",
+        response_model=SearchAnswer,
+        responses=refusals(415, 422, 501),
+        dependencies=[only("image", "options", "crop")],
+        summary="By image",
     )
     async def by_image(
         image: Annotated[UploadFile, File(description="A JPEG, PNG or WebP file.")],
@@ -112,14 +116,28 @@ def _check_limits(wanted: SearchOptions, settings: Settings) -> None:
 
 
 def check_where(where: dict[str, Any] | None, settings: Settings) -> None:
-    """Refuse to sort by paths that are not shown: halving would read them, character by character.
+    """Refuse to ask for paths that are not shown: the answers would tell them.
 
     Raises:
         ServiceError: 422.
     """
     asked = (where or {}).get("image")
-    if not settings.show_paths and isinstance(asked, dict) and set(asked) & set(_ORDERED):
+    if asked is None or settings.show_paths:
+        return
+    if isinstance(asked, dict) and set(asked) & set(_ORDERED):
         raise ServiceError(422, "invalid", "where: image can be compared for equality only.")
+    if not all(text.startswith("sha256:") for text in _texts(asked)):
+        message = "where: of image, only what the service has added (sha256:...) can be asked for."
+        raise ServiceError(422, "invalid", message)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 async def _search(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from engine.wording import as_file_name, counted, distinct, some
+from engine.wording import as_file_name, counted, distinct, printable, some
 
 
 def test_counted_and_some() -> None:
@@ -18,3 +18,8 @@ def test_distinct() -> None:
 def test_as_file_name() -> None:
     assert as_file_name("run/epoch 3 on ärt-1.5") == "run_epoch_3_on_ärt-1.5"
     assert as_file_name("../x ") == ".._x"
+
+
+def test_printable() -> None:
+    assert printable("中庭 é-1.jpg") == "中庭 é-1.jpg"
+    assert printable("\x1b]0;a\x07\n\udcff") == r"\x1b]0;a\x07\n\udcff"

@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 from pathlib import Path
 
@@ -211,3 +212,17 @@ def test_existing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         existing_folder(tmp_path / "file")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert existing_folder("~") == tmp_path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+def test_pipes_are_left_out_and_circles_of_links_end(tmp_path) -> None:
+    inside = tmp_path / "a"
+    inside.mkdir()
+    (inside / "1.jpg").write_bytes(b"x")
+    os.mkfifo(inside / "pipe.jpg")
+    (inside / "pipe too.jpg").symlink_to(inside / "pipe.jpg")
+    (inside / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    (inside / "again").symlink_to(tmp_path)
+    (tmp_path / "other").symlink_to(inside)
+    found = [path.removeprefix(f"{tmp_path}/") for path in list_images(tmp_path, recursive=True)]
+    assert found == ["a/1.jpg", "a/broken.jpg", "other/1.jpg", "other/broken.jpg"]

@@ -89,30 +89,42 @@ def test_a_group_counts_once_by_its_best_row(world, queries, k, min_score):
 
 def test_groups_of_a_field_that_nobody_has(world, queries):
     gallery, *_ = world
-    assert ids(gallery.search(queries, 5, group_by="gate")) == ids(gallery.search(queries, 5))
+    with pytest.raises(ValueError, match=r"group_by names the field 'gate'.*'camera'"):
+        gallery.search(queries, 5, group_by="gate")
+    assert list(gallery.search(queries, 5, group_by="gate", min_score=1.5)) == [[]] * len(queries)
 
 
-@pytest.mark.parametrize("depth", [1, 10, 30, 80, 500])
-def test_reranking_orders_the_best_rows_anew(world, queries, depth):
+@pytest.mark.parametrize("k", [1, 10, 25])
+@pytest.mark.parametrize("depth", [1, 2, 10, 30, 80, 500])
+def test_reranking_orders_the_best_rows_anew(world, queries, depth, k):
+    """The others follow as they were, so that more hits only go on where fewer ended."""
     gallery, features, _ = world
-    k = min(depth, 10)
     for query, hits in zip(queries, gallery.search(queries, k, rerank=depth), strict=True):
         order, scores = ranking(features, query)
-        order, scores = order[:depth], scores[:depth]
-        distances = rerank(query[None], features[order]).toarray()[0]
-        expected = np.lexsort((np.arange(len(order)), distances))[:k]
-        assert [hit.id for hit in hits] == order[expected].tolist()
-        np.testing.assert_allclose([hit.score for hit in hits], scores[expected], atol=1e-6)
-        np.testing.assert_allclose([hit.reranked for hit in hits], distances[expected], atol=1e-6)
+        head = order[:depth]
+        k1 = min(20, len(head) - 1)
+        distances = np.zeros(1)
+        if k1:
+            anew = rerank(query[None], features[head], k1=k1, k2=min(6, k1))
+            distances = anew.toarray()[0]
+        expected = np.lexsort((np.arange(len(head)), distances))
+        rows = np.concatenate([head[expected], order[depth:]])[:k]
+        assert [hit.id for hit in hits] == rows.tolist()
+        by_row = dict(zip(order.tolist(), scores, strict=True))
+        np.testing.assert_allclose([h.score for h in hits], [by_row[r] for r in rows], atol=1e-6)
+        reranked = [hit.reranked for hit in hits[:depth] if k1]
+        np.testing.assert_allclose(reranked, distances[expected][:k] if k1 else [], atol=1e-6)
+        assert all(hit.reranked is None for hit in hits[depth:])
 
 
 def test_reranking_goes_with_thresholds_and_groups(world, queries):
     gallery, *_ = world
     known = gallery.search(queries, 80, rerank=80, min_score=0.3)
     assert all(hit.score >= 0.3 for hits in known for hit in hits)
-    for hits in gallery.search(queries, 5, rerank=40, group_by="pid"):
-        pids = [hit.record["pid"] for hit in hits if "pid" in hit.record]
-        assert len(pids) == len(set(pids))
+    for depth in (5, 40, 80):
+        for hits in gallery.search(queries, 10, rerank=depth, group_by="pid"):
+            pids = [hit.record["pid"] for hit in hits if "pid" in hit.record]
+            assert len(hits) == 10 and len(pids) == len(set(pids))
     nobody = gallery.search(queries, 5, rerank=40, min_score=1.0)
     assert list(nobody) == [[]] * len(queries)
 

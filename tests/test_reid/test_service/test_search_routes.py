@@ -145,6 +145,9 @@ VECTOR = [1.0] + [0.0] * (DIM - 1)
         ({"where": {"colour": "red"}}, "'colour', which no record"),
         ({"where": {"time": {"$regex": "x"}}}, "'$regex' is no operator"),
         ({"where": {"image": {"$gte": "/srv"}}}, "equality only"),
+        ({"where": {"image": "/srv/secret/cameras/0020.png"}}, "only what the service has added"),
+        ({"where": {"image": {"$in": ["sha256:0", "/srv"]}}}, "only what the service has added"),
+        ({"group_by": "colour"}, "group_by names the field 'colour'"),
         ({"where": [1]}, "where: "),
         ({"where": "lambda r: True"}, "where: "),
         ({"where": {"a": [[[[[[[1]]]]]]]}}, "levels"),
@@ -239,6 +242,29 @@ def test_paths_are_shown_only_where_that_is_set(tmp_path) -> None:
         where = {"image": {"$gte": "/srv/secret/cameras/0020"}}
         found = client.post("/api/search/id", json={"id": 1, "where": where}).json()
         assert found["total_allowed"] == 4
+
+
+def test_pages_of_a_reranked_search_are_one_list(tmp_path) -> None:
+    with client_of(make_gallery(tmp_path / "g")) as client:
+
+        def ids(**options) -> list[int]:
+            asked = {"id": 1, "rerank": 6, **options}
+            hits = client.post("/api/search/id", json=asked).json()["hits"]
+            return [hit["id"] for hit in hits]
+
+        whole = ids(k=12)
+        pages = [ids(k=3, offset=offset) for offset in (0, 3, 6, 9)]
+        assert [row_id for page in pages for row_id in page] == whole
+        assert len(set(whole)) == 12
+
+
+def test_misspelt_names_are_refused(tmp_path) -> None:
+    with client_of(make_gallery(tmp_path / "g")) as client:
+        files = {"image": ("a.png", encoded(picture(1)))}
+        answer = client.post("/api/search/image", files=files, data={"optoins": '{"k": 1}'})
+        assert answer.status_code == 422 and "'optoins' is not known" in answer.text
+        answer = client.get("/api/rows", params={"wher": '{"camera": 2}'})
+        assert answer.status_code == 422 and "'wher' is not known" in answer.text
 
 
 def test_another_process_is_seen(tmp_path) -> None:
