@@ -16,6 +16,10 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,53 @@ def load_library(source: Path, name: str, purpose: str, extra: tuple[str, ...] =
         OSError, subprocess.SubprocessError: if it cannot be made; :func:`reason` says why.
     """
     return ctypes.CDLL(str(_library(source, name, purpose, (*FLAGS, *extra))))
+
+
+def load_or_warn(
+    source: Path, name: str, purpose: str, extra: tuple[str, ...] = (), *, without: str
+) -> ctypes.CDLL | None:
+    """The same, or None where it cannot be made.
+
+    Args:
+        without: what is to be said then, before the reason: ``'norms run as torch operations'``.
+    """
+    try:
+        return load_library(source, name, purpose, extra)
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning("%s: %s", without, reason(error))
+        return None
+
+
+def switched_on(variable: str) -> bool:
+    """Whether the environment leaves kernels on: ``auto``, and not ``torch``.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    choice = os.environ.get(variable, "auto")
+    if choice not in ("auto", "torch"):
+        raise ValueError(f"{variable} must be 'auto' or 'torch', got {choice!r}")
+    return choice == "auto"
+
+
+def call(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
+    """Call a function whose last parameter is the number of threads: as many as torch's."""
+    threads = ctypes.c_int(torch.get_num_threads())
+    getattr(library, name)(*map(argument, arguments), threads)
+
+
+def argument(value: Any) -> Any:
+    """An argument as C takes it: arrays and tensors by their data, None as null, ints of 64 bits.
+
+    What ctypes knows already stays as it is.
+    """
+    if value is None:
+        return ctypes.c_void_p(None)
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    if isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return ctypes.c_int64(value) if isinstance(value, int) else value
 
 
 def reason(error: Exception) -> object:

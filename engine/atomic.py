@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,16 @@ def write_file(path: str | Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, data)
     return path
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[object]]) -> Path:
+    """Write a table, its head first, atomically; folders are made as needed.
+
+    Names of files that are no UTF-8 keep their bytes.
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: str | Path, content: Any) -> Path:

@@ -13,8 +13,6 @@ So a shard depends on nothing but list and model: any process may write any of t
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.atomic import replace_file, write_bytes, write_file, write_json
+from engine.atomic import replace_file, write_bytes, write_csv, write_json
 from engine.wording import counted
 
 __all__ = [
@@ -228,17 +226,12 @@ class FeatureFolder:
         """
         if self.missing:
             raise ValueError(self._unfinished())
-        text = io.StringIO()
-        table = csv.DictWriter(text, ["position", "name", "reason"])
-        table.writeheader()
-        count = 0
-        for entry in self.failed():
-            table.writerow(entry)
-            count += 1
-        write_file(self.path / "failed.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+        names = ("position", "name", "reason")
+        rows = [[entry[name] for name in names] for entry in self.failed()]
+        write_csv(self.path / "failed.csv", [names, *rows])
         for partial in self.path.glob(".*.partial"):  # of a process that was killed
             partial.unlink(missing_ok=True)
-        return count
+        return len(rows)
 
     def _unfinished(self) -> str:
         done = len(self.shards) - len(self.missing)

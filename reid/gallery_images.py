@@ -7,18 +7,17 @@ and its thumbnail: every file is read and decoded once.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from imaging.files import UnreadableImageError, decode_image, read_bytes
 from imaging.samples import Transform
 from imaging.thumbnail import encode_thumbnail
 
-from .image_loading import stack, start_worker
+from .image_loading import read_ahead, stack
 from .image_sources import Item
 
 __all__ = ["GalleryBatch", "load_gallery_images"]
@@ -54,17 +53,8 @@ def load_gallery_images(
         workers: processes that decode; 0 does it here.
         pin_memory: for fast copies to a GPU.
     """
-    processes = min(workers, len(batches))
-    yield from DataLoader(
-        _Images(items, batches, transforms, thumbnails),
-        batch_size=None,
-        num_workers=processes,
-        pin_memory=pin_memory,
-        prefetch_factor=4 if processes else None,
-        worker_init_fn=start_worker,
-        # forked, the list is shared and not sent; elsewhere the platform's own way
-        multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
-    )
+    source = _Images(items, batches, transforms, thumbnails)
+    yield from read_ahead(source, min(workers, len(batches)), pin_memory)
 
 
 class _Images(Dataset[GalleryBatch]):

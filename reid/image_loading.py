@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -20,7 +20,9 @@ from imaging.samples import Transform, collate_samples
 from .image_sources import Item
 from .video import read_crops
 
-__all__ = ["Batch", "batch_ranges", "default_workers", "load_batches", "stack"]
+__all__ = ["Batch", "batch_ranges", "default_workers", "load_batches", "read_ahead", "stack"]
+
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -64,16 +66,21 @@ def load_batches(
             source, processes = _Images(items, ranges, transforms), min(workers, len(ranges))
         else:
             source, processes = _Crops(items, ranges, transforms), min(workers, 1)
-        yield from DataLoader(
-            source,
-            batch_size=None,
-            num_workers=processes,
-            pin_memory=pin_memory,
-            prefetch_factor=4 if processes else None,
-            worker_init_fn=start_worker,
-            # forked, the list is shared and not sent; elsewhere the platform's own way
-            multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
-        )
+        yield from read_ahead(source, processes, pin_memory)
+
+
+def read_ahead(source: Dataset[T], processes: int, pin_memory: bool) -> DataLoader[T]:
+    """Whole batches, as ``source`` makes them, by processes that work ahead; 0 does it here."""
+    return DataLoader(
+        source,
+        batch_size=None,
+        num_workers=processes,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if processes else None,
+        worker_init_fn=_start,
+        # forked, the list is shared and not sent; elsewhere the platform's own way
+        multiprocessing_context="fork" if processes and sys.platform == "linux" else None,
+    )
 
 
 def default_workers(device_type: str) -> int:
@@ -163,7 +170,7 @@ def _video(item: Item) -> str | None:
     return None if item.frame is None else item.path
 
 
-def start_worker(_: int) -> None:
+def _start(_: int) -> None:
     """Ctrl-C reaches the whole process group; the main process ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)  # the processes are the parallelism

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -379,6 +379,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
 
 def report(count: Counts, args: argparse.Namespace, gallery: Gallery) -> None:
     """What became of the images; the list of those that cannot be read."""
+    from engine.atomic import write_csv
     from engine.wording import counted
 
     entries = "entries" if args.features else "images"
@@ -396,7 +397,7 @@ def report(count: Counts, args: argparse.Namespace, gallery: Gallery) -> None:
         print(f"{counted(count.duplicates, 'image')} with the bytes of another one: {done}")
     if count.failed:
         file = failed_file(args)
-        write_failed(file, count.failed)
+        write_csv(file, [("path", "reason"), *count.failed])
         for name, reason in count.failed[:5]:
             print(f"  {name}: {reason}")
         all_of_them = "all stand in" if len(count.failed) > 5 else "see"
@@ -417,19 +418,6 @@ def failed_file(args: argparse.Namespace) -> Path:
         return Path(args.failed)
     beside = gallery_model_file(args.gallery)
     return beside.with_name("failed.csv") if beside else Path("failed.csv")
-
-
-def write_failed(file: Path, failed: Iterable[tuple[str, str]]) -> None:
-    import csv
-    import io
-
-    from engine.atomic import write_file
-
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["path", "reason"])
-    table.writerows(failed)
-    write_file(file, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 if __name__ == "__main__":

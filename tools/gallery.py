@@ -156,9 +156,11 @@ def main() -> int | None:
 
 
 def stats(args: argparse.Namespace) -> None:
+    from reid.gallery.where import extent
+
     gallery = opened(args)
     columns = gallery.columns("pid", "time")
-    pids, times = ([v for v in columns[name] if v is not None] for name in ("pid", "time"))
+    times = extent(columns["time"])
     about = {
         "gallery": str(gallery.location),
         "rows": len(gallery),
@@ -166,8 +168,8 @@ def stats(args: argparse.Namespace) -> None:
         "metric": gallery.metric,
         "dtype": gallery.dtype,
         "model": gallery.model,
-        "identities": len(set(pids)),
-        "time": first_and_last(times),
+        "identities": len(set(columns["pid"]) - {None}),
+        "time": None if times is None else {"first": times[0], "last": times[1]},
         **gallery.stats(),
     }
     if args.json:
@@ -181,8 +183,8 @@ def list_rows(args: argparse.Namespace) -> None:
     ids = chosen_rows(args, gallery, all_by_default=True)
     page = ids[args.offset : args.offset + args.limit]
     if args.json:
-        records = gallery.records
-        shown = [{"id": row_id, "record": records[row_id]} for row_id in page]
+        records = zip(page, gallery.records_of(page), strict=True)
+        shown = [{"id": row_id, "record": record} for row_id, record in records]
         print(json.dumps({"total": len(ids), "offset": args.offset, "rows": shown}, indent=2))
         return
     print_rows(gallery, page)
@@ -277,20 +279,15 @@ def repair(args: argparse.Namespace) -> None:
 
 def write_lost(file: Path, records: Sequence[dict[str, Any]]) -> None:
     """A table that build_gallery.py --images takes."""
-    import csv
-    import io
-
-    from engine.atomic import write_file
+    from engine.atomic import write_csv
 
     fields = sorted({name for record in records for name in record} - {"image"})
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["path", *fields])
+    rows: list[list[Any]] = [["path", *fields]]
     for record in records:
         values = [record.get(name) for name in fields]
         cells = [json.dumps(v) if isinstance(v, list | dict | bool) else v for v in values]
-        table.writerow([record["image"], *cells])
-    write_file(file, text.getvalue().encode("utf-8", "surrogateescape"))
+        rows.append([record["image"], *cells])
+    write_csv(file, rows)
 
 
 def index(args: argparse.Namespace) -> None:
@@ -327,13 +324,15 @@ def index(args: argparse.Namespace) -> None:
 
 
 def show_index(args: argparse.Namespace, gallery: Gallery) -> None:
-    state = gallery.stats()["index"]
+    known = gallery.stats()
+    state = known["index"]
     if args.json:
         print(json.dumps(state, indent=2))
         return
     print(f"{args.gallery}: {index_words(state)}")
-    later = len(gallery) + gallery.stats().get("removed", 0) - state.get("rows", 0)
-    if state.get("built") and later:
+    if not isinstance(state, dict) or not state["built"]:  # a server says its index's name
+        return
+    if later := known["rows"] + known["removed"] - state["rows"]:
         print(f"{counted_rows(later)} came later and are compared exactly: --build takes them in")
 
 
@@ -481,8 +480,7 @@ def print_rows(gallery: Gallery, ids: Sequence[int]) -> None:
 
     if not ids:
         return
-    held = gallery.records
-    records = [held[row_id] for row_id in ids]
+    records = gallery.records_of(ids)
     folder = Folder(record.get("image") for record in records)
     order = {name: place for place, name in enumerate(("pid", "camera", "time"))}
     names = {name for record in records for name in record}
@@ -522,12 +520,6 @@ def cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def first_and_last(times: Sequence[Any]) -> dict[str, Any] | None:
-    numbers = [time for time in times if not isinstance(time, str)]
-    ordered = numbers or times  # numbers and texts have no common order
-    return {"first": min(ordered), "last": max(ordered)} if ordered else None
 
 
 def as_words(name: str, value: Any) -> str:

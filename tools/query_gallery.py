@@ -237,8 +237,7 @@ def make_queries(
             vectors = gallery.vectors(args.id)
         except KeyError as error:
             raise ValueError(f"--id: the gallery has no row {error.args[0]}") from error
-        held = gallery.records
-        records = [{"image": "", **held[row_id]} for row_id in args.id]
+        records = [{"image": "", **record} for record in gallery.records_of(args.id)]
         parts = (
             [range(len(args.id))]
             if args.tracklet

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import subprocess
 from pathlib import Path
 
 import torch
@@ -97,13 +96,13 @@ class CpuKernels:
 @functools.cache
 def cpu_kernels() -> CpuKernels | None:
     """The compiled kernels, or None where they cannot be made (the reason is logged)."""
-    try:
-        return CpuKernels(native.load_library(SOURCE, "norms", "the CPU kernels of the norms"))
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.warning(
-            "norms run as torch operations, several times slower: %s", native.reason(error)
-        )
-        return None
+    library = native.load_or_warn(
+        SOURCE,
+        "norms",
+        "the CPU kernels of the norms",
+        without="norms run as torch operations, several times slower",
+    )
+    return None if library is None else CpuKernels(library)
 
 
 def _dense(x: Tensor) -> tuple[Tensor, bool]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import subprocess
 from pathlib import Path
 
 import torch
@@ -129,13 +128,11 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 @functools.cache
 def cpu_kernels() -> CpuKernels | None:
     """The compiled kernels, or None where they cannot be made (the reason is logged)."""
-    try:
-        library = native.load_library(
-            SOURCE, "ranking", "the CPU kernels of the ranking", ("-ffp-contract=off",)
-        )
-        return CpuKernels(library)
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.warning(
-            "ranking runs as torch operations, several times slower: %s", native.reason(error)
-        )
-        return None
+    library = native.load_or_warn(
+        SOURCE,
+        "ranking",
+        "the CPU kernels of the ranking",
+        ("-ffp-contract=off",),
+        without="ranking runs as torch operations, several times slower",
+    )
+    return None if library is None else CpuKernels(library)

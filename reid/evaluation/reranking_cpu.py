@@ -10,8 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -170,41 +168,27 @@ class CpuKernels:
         return distances
 
     def _call(self, name: str, *arguments: Any) -> None:
-        converted = [_argument(argument) for argument in arguments]
-        getattr(self._library, name)(*converted, ctypes.c_int(torch.get_num_threads()))
+        native.call(self._library, name, *arguments)
 
 
 def _references(*held: Points | Lists) -> list[Any]:
     return [ctypes.byref(one.structure) for one in held]
 
 
-def _argument(value: Any) -> Any:
-    if value is None:
-        return ctypes.c_void_p(None)
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    return ctypes.c_int64(value) if isinstance(value, int) else value
-
-
 def kernels_for(device: torch.device) -> CpuKernels | None:
     """The kernels, where they can be used: on a CPU, with a compiler, if not switched off."""
-    choice = os.environ.get("REID_KERNELS", "auto")
-    if choice not in ("auto", "torch"):
-        raise ValueError(f"REID_KERNELS must be 'auto' or 'torch', got {choice!r}")
-    return cpu_kernels() if device.type == "cpu" and choice == "auto" else None
+    wanted = native.switched_on("REID_KERNELS")
+    return cpu_kernels() if device.type == "cpu" and wanted else None
 
 
 @functools.cache
 def cpu_kernels() -> CpuKernels | None:
     """The compiled kernels, or None where they cannot be made (the reason is logged)."""
-    try:
-        purpose = "the CPU kernels of re-ranking"
-        return CpuKernels(native.load_library(SOURCE, "reranking", purpose, EXTRA_FLAGS))
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.warning(
-            "re-ranking runs as torch and numpy operations, several times slower: %s",
-            native.reason(error),
-        )
-        return None
+    library = native.load_or_warn(
+        SOURCE,
+        "reranking",
+        "the CPU kernels of re-ranking",
+        EXTRA_FLAGS,
+        without="re-ranking runs as torch and numpy operations, several times slower",
+    )
+    return None if library is None else CpuKernels(library)

@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.atomic import replace_file, sync_directory
+from reid.gallery.durable import sum_file, sync_file
 from reid.gallery.errors import DamagedGalleryError
 from reid.gallery.gallery import Gallery
-from reid.gallery.records import check_records
+from reid.gallery.records import check_records, is_picture
 from reid.gallery.store import DTYPES, METRICS, Rows
 from reid.gallery.where import Record
 
@@ -44,7 +45,6 @@ _BLOCK = 4096
 _HEADER = 512  # bytes of a safetensors header, spaces at its end
 _LINE_BYTES = 8 << 20  # of a record with its thumbnail, at most
 _OWN = ("id", "vector", "record", "thumbnail")
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
 _NUMPY = {"float32": "<f4", "float16": "<f2"}
 _TENSOR = {"float32": "F32", "float16": "F16"}
 
@@ -60,7 +60,6 @@ def export_gallery(
     Raises:
         FileExistsError: there is something already.
         ValueError: another format than ``FORMATS``, or records changed while they were written.
-        ImportError: Parquet without pyarrow.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r}.")
@@ -148,7 +147,7 @@ def copy_gallery(source: Gallery, target: Gallery, progress: Progress | None = N
             f"{source.location} is float32, {target.location} float16: a copy would not be equal. "
             "Copy into a float32 gallery."
         )
-    done = np.fromiter(target.records, np.int64)
+    done = np.array(target.ids(), np.int64)
     last = int(done[-1]) if len(done) else -1
     if len(done):
         _check_beginning(source, target, done)
@@ -196,7 +195,7 @@ class Export:
         if wrong.any():
             raise self.damaged(f"the vector of id {block.ids[int(np.argmax(wrong))]} is none")
         for row_id, picture in zip(block.ids, block.thumbnails, strict=True):
-            if picture is not None and not picture.startswith(_PICTURES):
+            if picture is not None and not is_picture(picture):
                 raise self.damaged(f"the thumbnail of id {row_id} is no picture")
 
     def checked_records(self, records: Any) -> list[Record]:
@@ -256,14 +255,13 @@ def _above(block: Rows, last: int) -> Rows:
 
 def _check_beginning(source: Gallery, target: Gallery, done: NDArray[np.int64]) -> None:
     """Refuse a target that holds anything but the first rows of the source."""
-    known = np.fromiter(source.records, np.int64)
+    known = np.array(source.ids(), np.int64)
     sample = done[-100:].tolist()
     same = np.array_equal(known[: len(done)], done)
     if same:
-        ours, theirs = source.records, target.records
-        same = np.array_equal(source.vectors(sample), target.vectors(sample)) and all(
-            ours[row_id] == theirs[row_id] for row_id in sample
-        )
+        same = np.array_equal(source.vectors(sample), target.vectors(sample)) and source.records_of(
+            sample
+        ) == target.records_of(sample)
     if not same:
         raise ValueError(
             f"{target.location} holds rows that are not a beginning of {source.location}. Copy "
@@ -275,7 +273,9 @@ def _check_beginning(source: Gallery, target: Gallery, done: NDArray[np.int64]) 
 
 
 def _write_parquet(gallery: Gallery, path: Path, progress: Progress | None) -> None:
-    pyarrow, parquet = _pyarrow()
+    import pyarrow
+    from pyarrow import parquet
+
     kinds = _kinds(gallery)
     arrow = {
         "bool": pyarrow.bool_(),
@@ -319,13 +319,16 @@ def _write_parquet(gallery: Gallery, path: Path, progress: Progress | None) -> N
 
 
 def _parquet_about(path: Path) -> Any:
-    _, parquet = _pyarrow()
+    from pyarrow import parquet
+
     metadata = parquet.read_metadata(path).metadata or {}
     return json.loads(metadata[_KEY])
 
 
 def _read_parquet(export: Export) -> Iterator[Rows]:
-    pyarrow, parquet = _pyarrow()
+    import pyarrow
+    from pyarrow import parquet
+
     checksum = hashlib.sha256()
     types = pyarrow.types
     try:
@@ -409,18 +412,6 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            "Parquet files need pyarrow: pip install -c constraints.txt -e '.[parquet]' "
-            "(format='safetensors' does not)"
-        ) from error
-    return pyarrow, pyarrow.parquet
-
-
 # -- safetensors ------------------------------------------------------------------------------
 
 
@@ -451,20 +442,20 @@ def _write_safetensors(gallery: Gallery, folder: Path, progress: Progress | None
         for file in (out, lines):
             file.flush()
             os.fsync(file.fileno())
-    sums = {file.name: _sha256(file) for file in (vectors_file, records_file)}
+    sums = {file.name: sum_file(file).sha256 for file in (vectors_file, records_file)}
     about = _about(gallery, rows, sha256=sums)
     manifest = folder / "manifest.json"
     manifest.write_text(f"{json.dumps(about, indent=2)}\n", encoding="utf-8")
-    with manifest.open("rb") as file_:
-        os.fsync(file_.fileno())
+    sync_file(manifest)
     sync_directory(folder)
 
 
 def _read_folder(export: Export) -> Iterator[Rows]:
     vectors_file, records_file = export.path / "vectors.safetensors", export.path / "records.jsonl"
     about = json.loads((export.path / "manifest.json").read_text("utf-8"))
+    sums = dict(about.get("sha256") or {})
     for file in (vectors_file, records_file):
-        if not file.is_file() or dict(about.get("sha256") or {}).get(file.name) != _sha256(file):
+        if not file.is_file() or sums.get(file.name) != sum_file(file).sha256:
             raise export.damaged(f"{file.name} is not that of its checksum")
     if not export.rows:
         return
@@ -526,11 +517,3 @@ def _about(gallery: Gallery, rows: int, **sums: Any) -> Mapping[str, Any]:
         "rows": rows,
         **sums,
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        checksum = hashlib.sha256()
-        while block := file.read(1 << 20):
-            checksum.update(block)
-    return checksum.hexdigest()

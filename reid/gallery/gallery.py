@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reid.gallery.address import is_address
 from reid.gallery.features import check_features
 from reid.gallery.hits import Hit, SearchResult
-from reid.gallery.records import check_changes, check_records
+from reid.gallery.records import check_changes, check_records, is_picture
 from reid.gallery.store import DTYPES, METRICS, Found, Rows, Store
 from reid.gallery.where import (
     Record,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _POOLS = ("mean", "best")
 _GROUPED_FIRST = 4  # rows asked for at first for each group
-_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")  # JPEG, PNG, WebP
 
 
 class Gallery:
@@ -324,7 +323,7 @@ class Gallery:
         """Make the approximate index, measure it, and search with it from now on.
 
         Args:
-            factory: FAISS factory string, by default :attr:`index`.
+            factory: FAISS factory string, by default :attr:`index`; ``'Flat'`` drops the index.
             recall: share of the true ``k`` nearest that it is to find: the cheapest setting that
                 does so on ``queries`` is taken, and what was measured is kept and reported.
             k: of that recall.
@@ -334,7 +333,8 @@ class Gallery:
             progress: called with (stage, done, total).
 
         Returns:
-            a report: settings, their recall and times, the chosen one.
+            a :class:`reid.gallery.tuning.IndexReport`: settings, their recall and times, the
+            chosen one; None where the index was dropped.
 
         Raises:
             ValueError: an index that could not be searched exactly within filters (the message says
@@ -554,9 +554,9 @@ class Gallery:
         found = self._store.search(queries, count, rows, exact)
         expanded = queries.astype(np.float64)
         for query, (ids, scores) in enumerate(zip(found.ids, found.scores, strict=True)):
-            near = scores >= min_score if min_score is not None else np.ones(len(ids), np.bool_)
-            weights = np.clip(scores[near], 0, None) ** alpha  # (n,); 0 ** 0 is 1
-            expanded[query] += weights @ found.vectors(ids[near]).astype(np.float64)
+            ids, scores = _reaching(ids, scores, min_score)
+            weights = np.clip(scores, 0, None) ** alpha  # (n,); 0 ** 0 is 1
+            expanded[query] += weights @ found.vectors(ids).astype(np.float64)
         return check_features(expanded, self.dim, self.metric, "expanded queries")
 
     def _composed(
@@ -754,10 +754,7 @@ def _check_thumbnails(thumbnails: Any, rows: int) -> list[bytes | None]:
             f"{len(thumbnails)} for {rows} features."
         )
     for row, thumbnail in enumerate(thumbnails):
-        known = thumbnail is None or (
-            isinstance(thumbnail, bytes) and thumbnail.startswith(_PICTURES)
-        )
-        if not known:
+        if thumbnail is not None and not is_picture(thumbnail):
             raise ValueError(
                 f"thumbnail {row} must be the bytes of a JPEG, PNG or WebP file, or None; got "
                 f"{type(thumbnail).__name__}."

@@ -14,6 +14,7 @@ import numpy as np
 
 from reid.gallery.where import Record
 
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")  # JPEG, PNG, WebP
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "image": (str,),
     "pid": (int, str),
@@ -49,6 +50,11 @@ def check_changes(changes: Mapping[int, Mapping[str, Any]]) -> dict[int, Record]
 def changed(record: Record, change: Record) -> Record:
     """A record with some fields set anew; those set to None go away."""
     return {f: value for f, value in {**record, **change}.items() if value is not None}
+
+
+def is_picture(thumbnail: Any) -> bool:
+    """Whether these are the bytes of a JPEG, PNG or WebP file, by how they begin."""
+    return isinstance(thumbnail, bytes) and thumbnail.startswith(_PICTURES)
 
 
 def _check_record(record: Any, place: str) -> Record:

@@ -10,13 +10,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from engine import native
@@ -75,7 +72,7 @@ class CpuKernels:
         cosine = ctypes.c_int32(metric == "cosine")
         handle = ctypes.c_void_p(
             self._library.begin_search(
-                *map(_argument, (queries, *queries.shape, k)), cosine, ctypes.c_double(lowest)
+                *map(native.argument, (queries, *queries.shape, k)), cosine, ctypes.c_double(lowest)
             )
         )
         try:
@@ -87,42 +84,29 @@ class CpuKernels:
 
     def _found(self, handle: ctypes.c_void_p, queries: int) -> Found:
         starts = np.zeros(queries + 1, np.int64)
-        self._library.found_sizes(handle, _argument(starts[1:]))
+        self._library.found_sizes(handle, native.argument(starts[1:]))
         np.cumsum(starts, out=starts)
         rows, scores = np.empty(starts[-1], np.int64), np.empty(starts[-1])
         self._call("take_found", handle, starts, rows, scores)
         return np.split(rows, starts[1:-1]), np.split(scores, starts[1:-1])
 
     def _call(self, name: str, *arguments: Any) -> None:
-        converted = [_argument(argument) for argument in arguments]
-        getattr(self._library, name)(*converted, ctypes.c_int(torch.get_num_threads()))
-
-
-def _argument(value: Any) -> Any:
-    if value is None:
-        return ctypes.c_void_p(None)
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
-    return ctypes.c_int64(value) if isinstance(value, int) else value
+        native.call(self._library, name, *arguments)
 
 
 def kernels() -> CpuKernels | None:
     """The kernels, where they can be used: with a compiler, and if not switched off."""
-    choice = os.environ.get("REID_KERNELS", "auto")
-    if choice not in ("auto", "torch"):
-        raise ValueError(f"REID_KERNELS must be 'auto' or 'torch', got {choice!r}")
-    return compiled() if choice == "auto" else None
+    return compiled() if native.switched_on("REID_KERNELS") else None
 
 
 @functools.cache
 def compiled() -> CpuKernels | None:
     """The compiled kernels, or None where they cannot be made (the reason is logged)."""
-    try:
-        purpose = "the CPU kernels of the gallery"
-        return CpuKernels(native.load_library(SOURCE, "gallery", purpose, EXTRA_FLAGS))
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.warning(
-            "the gallery is searched by torch operations, several times slower: %s",
-            native.reason(error),
-        )
-        return None
+    library = native.load_or_warn(
+        SOURCE,
+        "gallery",
+        "the CPU kernels of the gallery",
+        EXTRA_FLAGS,
+        without="the gallery is searched by torch operations, several times slower",
+    )
+    return None if library is None else CpuKernels(library)

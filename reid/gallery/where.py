@@ -128,6 +128,16 @@ def same_order(value: Any, bound: Any) -> bool:
     return False
 
 
+def extent(values: Iterable[Any]) -> tuple[Any, Any] | None:
+    """The least and the greatest of a field's values; None where there are none.
+
+    Numbers and texts have no common order: where there are both, texts are left out.
+    """
+    there = [value for value in values if value is not None]
+    ordered = [value for value in there if not isinstance(value, str)] or there
+    return (min(ordered), max(ordered)) if ordered else None
+
+
 def unknown_field(field: str, known: Iterable[str], option: str = "where") -> ValueError:
     """A field that no record has is a slip of the pen: an empty answer would hide it."""
     names = ", ".join(repr(name) for name in sorted({*known, *KNOWN_FIELDS}))

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from reid.gallery import Gallery
 from reid.gallery.address import is_address
+from reid.gallery.where import extent
 
 from .errors import ServiceError, gallery_error
 from .metrics import Metrics
@@ -179,9 +180,7 @@ class _FolderGone(Exception):
 def _make_overview(gallery: Gallery) -> dict[str, Any]:
     columns = gallery.columns("camera", "time")
     cameras = Counter(camera for camera in columns["camera"] if camera is not None)
-    times = [time for time in columns["time"] if time is not None]
-    numbers = [time for time in times if not isinstance(time, str)]
-    ordered = numbers or times  # numbers and texts have no common order
+    times = extent(columns["time"])
     return {
         "cameras": [
             {"value": camera, "rows": rows}
@@ -190,5 +189,5 @@ def _make_overview(gallery: Gallery) -> dict[str, Any]:
             )
         ],
         "fields": list(gallery.fields()),
-        "time": {"min": min(ordered), "max": max(ordered)} if ordered else None,
+        "time": None if times is None else {"min": times[0], "max": times[1]},
     }

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.atomic import write_file, write_json
+from engine.atomic import write_csv, write_file, write_json
 
 
 def test_write_json(tmp_path) -> None:
@@ -24,3 +24,10 @@ def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch) -> None:
 def test_write_file_makes_folders(tmp_path) -> None:
     path = write_file(str(tmp_path / "a" / "b.bin"), b"data")
     assert path.read_bytes() == b"data" and [p.name for p in path.parent.iterdir()] == ["b.bin"]
+
+
+def test_a_table_keeps_the_bytes_of_odd_names(tmp_path) -> None:
+    file = write_csv(
+        tmp_path / "new" / "a.csv", [("path", "reason"), ("caf\udce9, 1.png", 'no "x"')]
+    )
+    assert file.read_bytes() == b'path,reason\r\n"caf\xe9, 1.png","no ""x"""\r\n'

@@ -307,3 +307,16 @@ def test_help_is_instant_and_names_all_commands() -> None:
         "copy",
     ]
     assert all(f"    {name} " in done.stdout for name in names)
+
+
+def test_a_collection_of_milvus_is_looked_at_as_a_folder_is(gallery, tool, tmp_path) -> None:
+    pytest.importorskip("milvus_lite")
+    there = f"milvus-lite:{tmp_path / 'm.db'}/people"
+    code, out, err = tool("gallery", "copy", gallery, there)
+    assert code == 0, err
+    code, out, err = tool("gallery", "index", there)  # its own, of which a name is all it tells
+    assert code == 0 and "Flat" in out, err
+    code, out, err = tool("gallery", "list", there, "--where", "pid=2", "--json")
+    assert code == 0, err
+    shown = {row["id"]: row["record"] for row in json.loads(out)["rows"]}
+    assert shown == {i: record for i, record in records(gallery).items() if record["pid"] == 2}

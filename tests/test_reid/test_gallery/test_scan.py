@@ -409,7 +409,7 @@ def test_without_a_compiler_it_says_so_once_and_finds_the_same(monkeypatch, capl
     def no_compiler(*_):
         raise OSError("no C++ compiler was found")
 
-    monkeypatch.setattr(scan_cpu.native, "load_library", no_compiler)
+    monkeypatch.setattr("backbones.native.load_library", no_compiler)
     scan_cpu.compiled.cache_clear()
     try:
         for _ in range(2):

@@ -5,6 +5,7 @@ import pytest
 
 from reid.gallery.where import (
     Condition,
+    extent,
     make_filter,
     same_order,
     unknown_field,
@@ -136,6 +137,13 @@ def test_keys_and_order():
     assert same_order(1, 2.5) and same_order("a", "b")
     assert not any(same_order(value, 1) for value in ("1", None, True, [1]))
     assert not any(same_order(1, bound) for bound in ("1", None, [1]))
+
+
+def test_extent():
+    assert extent([]) is extent([None]) is None
+    assert extent([3, None, 1.5, 2]) == (1.5, 3)
+    assert extent(["b", None, "a"]) == ("a", "b")
+    assert extent(["z", 2, "a", 5]) == (2, 5)
 
 
 def test_slips_of_the_pen():
